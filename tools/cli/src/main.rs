@@ -1,0 +1,2 @@
+//! bubo
+fn main() {}
