@@ -1,0 +1,72 @@
+//! What is in the picture and where: tags, boxes, masks, and which words of an answer mean which of them.
+
+use async_trait::async_trait;
+
+use crate::error::Result;
+use crate::media::{BoxPx, Mask, RgbImage};
+
+/// A word for something in the picture.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tag {
+    /// Lower-case English, for example `golden retriever`.
+    pub label: String,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Where the tagger looked, if it can tell.
+    pub box_px: Option<BoxPx>,
+}
+
+/// A thing with its box.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Detection {
+    /// Lower-case English.
+    pub label: String,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Where it is.
+    pub box_px: BoxPx,
+}
+
+/// A thing in the picture, outlined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Thing {
+    /// Lower-case English.
+    pub tag: String,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Where it is.
+    pub box_px: BoxPx,
+    /// Its pixels, in the size of the picture.
+    pub mask: Mask,
+}
+
+/// Names what is in a picture.
+#[async_trait(?Send)]
+pub trait Tagger {
+    /// Tags, most confident first.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    async fn tag(&self, image: &RgbImage) -> Result<Vec<Tag>>;
+}
+
+/// Finds things in a picture.
+#[async_trait(?Send)]
+pub trait Detector {
+    /// Detections, most confident first, duplicates suppressed. An open-vocabulary detector looks for `phrases`; a
+    /// closed one ignores them.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    async fn detect(&self, image: &RgbImage, phrases: &[String]) -> Result<Vec<Detection>>;
+}
+
+/// Outlines things in a picture.
+#[async_trait(?Send)]
+pub trait Segmenter {
+    /// One mask a box, in the size of the picture.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    async fn segment(&self, image: &RgbImage, boxes_px: &[BoxPx]) -> Result<Vec<Mask>>;
+}

@@ -1,0 +1,56 @@
+//! Normalisation along the last axis.
+
+use super::Weights;
+use crate::error::Result;
+use crate::tensor::Tensor;
+
+/// Layer norm with weight and bias.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f32,
+}
+
+impl LayerNorm {
+    /// Loads `weight` and `bias`, `[dim]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] if one is missing or has another shape.
+    pub fn load(weights: &Weights, dim: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: weights.tensor("weight", &[dim])?, bias: weights.tensor("bias", &[dim])?, eps })
+    }
+
+    /// `[.., dim]` to the same.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the last axis is not `dim`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.layer_norm(&self.weight, &self.bias, self.eps)
+    }
+}
+
+/// Root-mean-square norm with weight.
+#[derive(Debug)]
+pub struct RmsNorm {
+    weight: Tensor,
+    eps: f32,
+}
+
+impl RmsNorm {
+    /// Loads `weight`, `[dim]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] if it is missing or has another shape.
+    pub fn load(weights: &Weights, dim: usize, eps: f32) -> Result<Self> {
+        Ok(Self { weight: weights.tensor("weight", &[dim])?, eps })
+    }
+
+    /// `[.., dim]` to the same.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the last axis is not `dim`.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        x.rms_norm(&self.weight, self.eps)
+    }
+}
