@@ -1,10 +1,12 @@
 //! `cargo xtask`: build, bundle, serve and test, each step one command, the same by hand and in CI.
 
 mod archive;
+mod npm;
 mod parts;
 mod places;
 mod process;
 mod wasm_std;
+mod web;
 
 use std::process::ExitCode;
 
@@ -20,6 +22,12 @@ enum Command {
         /// Only this group of parts
         #[arg(long)]
         group: Option<parts::Group>,
+    },
+    /// Build the wasm module and its JavaScript bindings into pkg/dist
+    Web {
+        /// Compile quickly, run slower: no link-time optimisation, no wasm-opt
+        #[arg(long)]
+        fast: bool,
     },
     /// Make sure that wasm can be compiled, then stop
     WasmStd,
@@ -38,6 +46,7 @@ fn main() -> ExitCode {
 fn execute(command: Command) -> Result<()> {
     match command {
         Command::Parts { group } => println!("{}", serde_json::to_string_pretty(&parts::fetch(group)?)?),
+        Command::Web { fast } => web::build(if fast { &web::SIMD_FAST } else { &web::SIMD })?,
         Command::WasmStd => match wasm_std::provide()? {
             Some(compiler) => println!("{}", compiler.display()),
             None => println!("rustc"),

@@ -32,6 +32,10 @@ const PACKAGES: [(&str, &str); 6] = [
     ("lld-22", "1:22.1.8-1~deb12u1"),
 ];
 
+/// How the library is built; a library in the cache that was built otherwise is replaced. Link-time optimisation reads
+/// the bitcode, as it does in rustup's library.
+const STD_FLAGS: &str = "-C embed-bitcode=yes";
+
 /// Makes sure that wasm can be compiled; returns the `RUSTC` to compile it with, `None` for the usual one.
 ///
 /// # Errors
@@ -41,6 +45,17 @@ pub fn provide() -> Result<Option<PathBuf>> {
         Err(_) | Ok("" | "rustup") => from_rustup().map(|()| None),
         Ok("debian") => from_debian().map(Some),
         Ok(other) => bail!("{SWITCH}={other} is unknown: use `rustup` or `debian`"),
+    }
+}
+
+/// Names the standard library that [`provide`] gave: objects compiled against another one must not be reused.
+///
+/// # Errors
+/// The library's record cannot be read.
+pub fn identity(compiler: Option<&Path>) -> Result<String> {
+    match compiler.and_then(Path::parent) {
+        Some(prefix) => Ok(fs::read_to_string(prefix.join("finished"))?),
+        None => output(Command::new("rustc").arg("-vV")),
     }
 }
 
@@ -61,7 +76,9 @@ fn from_debian() -> Result<PathBuf> {
     let prefix = folder.join(version);
     let wrapper = prefix.join("rustc");
     let finished = prefix.join("finished");
-    if finished.is_file() {
+    let recipe = format!("{PACKAGES:?} {STD_FLAGS}\n");
+    let is_finished = || fs::read_to_string(&finished).is_ok_and(|found| found == recipe);
+    if is_finished() {
         return Ok(wrapper);
     }
     let host = output(Command::new("rustc").args(["--print", "host-tuple"]))?;
@@ -73,8 +90,8 @@ fn from_debian() -> Result<PathBuf> {
     unpack(&building)?;
     write_wrapper(&building)?;
     build_std(&building)?;
-    fs::write(building.join("finished"), format!("{PACKAGES:?}\n"))?;
-    if prefix.exists() && !finished.is_file() {
+    fs::write(building.join("finished"), &recipe)?;
+    if prefix.exists() && !is_finished() {
         fs::remove_dir_all(&prefix)?;
     }
     if fs::rename(&building, &prefix).is_err() {
@@ -157,7 +174,7 @@ fn build_std(prefix: &Path) -> Result<()> {
         .env("RUSTC", prefix.join("rustc"))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_TARGET_DIR", stub.join("target"))
-        .env_remove("RUSTFLAGS")
+        .env("RUSTFLAGS", STD_FLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS"))?;
 
     let built = stub.join("target").join(TARGET).join("release/deps");
