@@ -77,7 +77,8 @@ pub struct Fetched {
     version: String,
     licence: String,
     folder: PathBuf,
-    files: BTreeMap<String, PathBuf>,
+    /// Paths by the names in the table.
+    pub files: BTreeMap<String, PathBuf>,
 }
 
 /// Fetches every part that is not in the cache yet; `group` limits it to one group.
