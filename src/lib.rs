@@ -6,6 +6,8 @@
 
 pub mod error;
 
+pub mod host;
+
 pub mod bundle;
 
 pub mod media;
