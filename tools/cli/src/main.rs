@@ -1,2 +1,67 @@
-//! bubo
-fn main() {}
+//! The `bubo` command.
+
+use std::path::PathBuf;
+
+use bubo::tensor::Device;
+use bubo_cli::golden::{self, Golden};
+use clap::{Parser, Subcommand, ValueEnum};
+
+#[derive(Parser)]
+#[command(name = "bubo", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the component that a golden file names, and print how far each output is from the original's.
+    Golden {
+        /// Golden file, safetensors or JSON.
+        file: PathBuf,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+        /// Bundle with the weights, for goldens of real weights.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Engine {
+    /// Main memory and the processor.
+    Cpu,
+    /// A graphics adapter.
+    Gpu,
+}
+
+fn main() -> anyhow::Result<std::process::ExitCode> {
+    match Cli::parse().command {
+        Command::Golden { file, device, bundle, json } => {
+            let device = match device {
+                Engine::Cpu => Device::Cpu,
+                Engine::Gpu => anyhow::bail!("the GPU engine is not there yet"),
+            };
+            let golden = Golden::read(&file)?;
+            let differences = golden::run(&golden, &device, bundle.as_deref())?;
+            let pass = differences.iter().all(golden::Difference::passes);
+            if json {
+                let name = golden.component();
+                println!("{}", serde_json::json!({ "component": name, "pass": pass, "differences": differences }));
+            } else {
+                for difference in &differences {
+                    let verdict = if difference.passes() { "ok" } else { "TOO FAR" };
+                    println!(
+                        "{:40} {:.3e}  (≤ {:.1e})  {verdict}",
+                        difference.name, difference.max_abs, difference.tolerance
+                    );
+                }
+            }
+            Ok(std::process::ExitCode::from(u8::from(!pass)))
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Checkpoints of the wide world to parts of a bundle: one recipe a model.
+
+use std::path::{Path, PathBuf};
+
+use bubo::bundle::QuantizedBlocks;
+use half::f16;
+
+/// A tensor in the form in which a bundle stores it, row-major.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StoredTensor {
+    /// 32-bit floats: norms, biases, convolutions, tables.
+    F32 {
+        /// Sizes of the axes.
+        dims: Vec<usize>,
+        /// The product of `dims` many numbers.
+        data: Vec<f32>,
+    },
+    /// 16-bit floats; f32 once loaded.
+    F16 {
+        /// Sizes of the axes.
+        dims: Vec<usize>,
+        /// The product of `dims` many numbers.
+        data: Vec<f16>,
+    },
+    /// A matrix in blocks of 32.
+    Quantized(QuantizedBlocks),
+}
+
+/// A tensor of a part that is read when it is written, so that a 13 GB checkpoint streams through little memory.
+pub struct PartTensor {
+    /// Full name: the part's prefix and the checkpoint's own name.
+    pub name: String,
+    /// Reads and converts it.
+    pub load: Box<dyn FnOnce() -> anyhow::Result<StoredTensor>>,
+}
+
+impl PartTensor {
+    /// A tensor that is at hand.
+    pub fn ready(name: impl Into<String>, tensor: StoredTensor) -> Self {
+        Self { name: name.into(), load: Box::new(move || Ok(tensor)) }
+    }
+}
+
+/// Under which licence a part's weights may be used, and where they come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Licence {
+    /// SPDX expression, for example `Apache-2.0`.
+    pub spdx: String,
+    /// Package, version and origin, for people.
+    pub source: String,
+}
+
+/// One stage of a bundle, ready to be written. The prefix of its tensors is its name and a dot.
+pub struct Part {
+    /// The stage: `tagger`, `detector`, `segmenter`, `audio_encoder`, `text_embedder`, `language`.
+    pub name: &'static str,
+    /// The model that reads it: `nanodet_g`, `llama`, …
+    pub model: &'static str,
+    /// What the model's `Config` is deserialised from.
+    pub config: serde_json::Value,
+    /// In the order in which they shall be stored.
+    pub tensors: Vec<PartTensor>,
+    /// Labels, tokeniser: name and bytes.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Licence and origin.
+    pub licence: Licence,
+}
+
+/// How the checkpoint of one model becomes a part.
+pub struct Recipe {
+    /// The stage that it makes, as [`Part::name`].
+    pub part: &'static str,
+    /// Package folders that it reads; the first is handed to `convert`, the others lie beside it.
+    pub inputs: &'static [&'static str],
+    /// Makes the part from the first input's folder, or from the checkpoint file itself.
+    pub convert: fn(&Path) -> anyhow::Result<Part>,
+}
+
+/// All recipes of `bubo-mini`, in the order in which the parts are loaded. A new model is one new file and one line.
+pub const MINI: &[Recipe] = &[
+    // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+];
+
+/// The file `name` of a source folder; a source that is itself a file stands for it.
+pub fn input_file(source: &Path, name: &str) -> PathBuf {
+    if source.is_dir() { source.join(name) } else { source.to_path_buf() }
+}
+
+/// A file of another package, whose folder lies beside the source's folder.
+pub fn sibling_file(source: &Path, package: &str, name: &str) -> PathBuf {
+    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new(".")) };
+    folder.parent().unwrap_or(Path::new(".")).join(package).join(name)
+}

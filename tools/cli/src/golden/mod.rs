@@ -1,0 +1,80 @@
+//! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
+
+mod file;
+
+use std::path::Path;
+
+use bubo::tensor::Device;
+
+pub use file::Golden;
+
+/// How far one output or intermediate is from the original's.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Difference {
+    /// Name in the golden file, for example `out.logits`.
+    pub name: String,
+    /// Largest absolute difference of one number; infinite where one of the two is no number.
+    pub max_abs: f64,
+    /// What is allowed.
+    pub tolerance: f64,
+}
+
+impl Difference {
+    /// Whether it is within its tolerance.
+    pub fn passes(&self) -> bool {
+        self.max_abs <= self.tolerance
+    }
+}
+
+/// Runs one kind of component: golden, device, folder of the bundle for goldens of real weights.
+pub type Run = fn(&Golden, &Device, Option<&Path>) -> anyhow::Result<Vec<Difference>>;
+
+/// A component that goldens can be run on.
+pub struct Component {
+    /// What the golden's component name starts with.
+    pub kind: &'static str,
+    /// Runs it.
+    pub run: Run,
+}
+
+/// All components; the first whose kind starts a golden's name runs it.
+pub const COMPONENTS: &[Component] = &[
+    // Component { kind: "bert", run: bert::run },
+];
+
+/// Largest absolute difference allowed on the CPU engine, by the start of the component's name: figures of the
+/// goldens' README. The GPU engine is given four times that, since it sums in another order.
+const TOLERANCES: &[(&str, f64)] = &[
+    ("grounding_dino", 2e-4),
+    ("audio_preprocess", 3e-3),
+    ("effnet_lite0", 1e-3),
+    ("u2netp", 1e-3),
+    ("yamnet", 1e-3),
+    ("nanodet", 1e-3),
+    ("smollm2", 1e-3),
+    ("mask_cleanup", 0.0),
+    ("text_level", 0.0),
+    ("bert_wordpiece", 0.0),
+    ("", 1e-4),
+];
+
+/// The tolerance of a component's float outputs where its runner knows none of its own.
+pub fn tolerance(component: &str, device: &Device) -> f64 {
+    let allowed = TOLERANCES.iter().find(|(kind, _)| component.starts_with(kind)).map_or(0.0, |(_, allowed)| *allowed);
+    if matches!(device, Device::Cpu) { allowed } else { 4.0 * allowed }
+}
+
+/// Runs the component that `golden` names.
+///
+/// # Errors
+/// If no component of that name exists, or it fails.
+pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
+    let name = golden.component();
+    let Some(component) = COMPONENTS.iter().find(|component| name.starts_with(component.kind)) else {
+        let known = COMPONENTS.iter().map(|component| component.kind).collect::<Vec<_>>().join(", ");
+        anyhow::bail!("unknown component {name:?}; known are those that start with: {known}");
+    };
+    let differences = (component.run)(golden, device, bundle)?;
+    anyhow::ensure!(!differences.is_empty(), "{name}: the golden holds nothing that this component computes");
+    Ok(differences)
+}

@@ -1,0 +1,6 @@
+//! What the `bubo` command is made of: converting checkpoints to bundles, looking into files, checking against goldens.
+//!
+//! Never shipped to a browser and never imported by the library.
+
+pub mod convert;
+pub mod golden;
