@@ -17,7 +17,7 @@ export const PALETTE = Object.freeze([
 ]);
 
 function color(name, dark, light) {
-  return Object.freeze({ name, dark, light, darkCss: `rgb(${dark.join(" ")})`, lightCss: `rgb(${light.join(" ")})` });
+  return Object.freeze({ name, dark, light, darkCss: `rgb(${dark.join(" ")})`, lightCss: `rgb(${light.join(" ")})`, textCss: textOn(dark) });
 }
 
 /** The colours of a thing. @param {{colorIndex: number}} thing */
@@ -173,12 +173,12 @@ function paintLabels(context, shown, scale, fontPx) {
     const covers = (other) => left < other.right && left + width > other.left && top < other.bottom && top + height > other.top;
     for (let other = placed.find(covers); other; other = placed.find(covers)) top = other.bottom + 1;
     placed.push({ left, right: left + width, top, bottom: top + height });
-    const { dark, darkCss } = colorOf(thing);
+    const { darkCss, textCss } = colorOf(thing);
     context.fillStyle = darkCss;
     context.beginPath();
     context.roundRect(left, top, width, height, fontPx * 0.3);
     context.fill();
-    context.fillStyle = textOn(dark);
+    context.fillStyle = textCss;
     context.fillText(label, left + padding, top + height / 2, width - 2 * padding);
   }
 }

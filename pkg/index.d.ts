@@ -234,6 +234,11 @@ export interface DrawOptions {
   fontPx?: number;
 }
 
+/** Decodes a picture as `chat.addImage` does, whose source the image can then be; needs no model. */
+export function readImage(source: ImageSource, options?: { signal?: AbortSignal }): Promise<Omit<Scene, "things">>;
+/** Decodes a sound as `chat.addAudio` does, whose source the result can then be; needs no model. */
+export function readAudio(source: AudioSource, options?: { signal?: AbortSignal }): Promise<Omit<Hearing, "sounds">>;
+
 /** Paints the picture, masks, outlines and labels, filling the canvas at its present size. */
 export function draw(
   canvas: HTMLCanvasElement | OffscreenCanvas,
@@ -252,6 +257,8 @@ export interface Color {
   light: readonly [number, number, number];
   darkCss: string;
   lightCss: string;
+  /** Black or white, whichever is legible on the dark colour. */
+  textCss: string;
 }
 export const PALETTE: readonly Color[];
 export function colorOf(thing: Pick<Thing, "colorIndex">): Color;

@@ -129,11 +129,9 @@ export class Chat {
     checkOptions("chat.addImage", options, ["signal", "onScene", "onStage"]);
     this.#checkOpen();
     const { signal, onScene, onStage } = options;
-    const { bitmap, originalWidth, originalHeight } = await decodePicture(source, signal);
-    const { width, height } = bitmap;
-    const scene = { image: bitmap, width, height, originalWidth, originalHeight, things: [] };
+    const scene = { ...await decodePicture(source, signal), things: [] };
     onScene?.(scene);
-    const forWorker = await createImageBitmap(bitmap);
+    const forWorker = await createImageBitmap(scene.image);
     await this.#link.call({ type: "add_image", bitmap: forWorker }, {
       signal,
       transfer: [forWorker],
@@ -157,11 +155,10 @@ export class Chat {
     checkOptions("chat.addAudio", options, ["signal", "onHearing", "onStage"]);
     this.#checkOpen();
     const { signal, onHearing, onStage } = options;
-    const { samples, sampleRate } = await decodeSound(source, signal);
-    const hearing = { samples, sampleRate, duration: samples.length / sampleRate, sounds: [] };
+    const hearing = { ...await decodeSound(source, signal), sounds: [] };
     onHearing?.(hearing);
-    const forWorker = samples.slice();
-    await this.#link.call({ type: "add_audio", samples: forWorker, sampleRate }, {
+    const forWorker = hearing.samples.slice();
+    await this.#link.call({ type: "add_audio", samples: forWorker, sampleRate: hearing.sampleRate }, {
       signal,
       transfer: [forWorker.buffer],
       onEvent: (event) => {
@@ -241,6 +238,18 @@ export class Chat {
       default: return null;
     }
   }
+}
+
+/** Decodes a picture as `addImage` does, whose source the image can then be. Needs no model. */
+export async function readImage(source, options = {}) {
+  checkOptions("readImage", options, ["signal"]);
+  return decodePicture(source, options.signal);
+}
+
+/** Decodes a sound as `addAudio` does, whose source the result can then be. Needs no model. */
+export async function readAudio(source, options = {}) {
+  checkOptions("readAudio", options, ["signal"]);
+  return decodeSound(source, options.signal);
 }
 
 function generationOptions(options) {

@@ -12,7 +12,7 @@ const LARGEST_FILE = 512 * 1024 * 1024;
 
 /**
  * Decodes a picture, upright by its EXIF orientation.
- * @returns {Promise<{bitmap: ImageBitmap, originalWidth: number, originalHeight: number}>}
+ * @returns {Promise<{image: ImageBitmap, width: number, height: number, originalWidth: number, originalHeight: number}>}
  */
 export async function decodePicture(source, signal) {
   const input = await fetched(source, "picture", signal);
@@ -35,12 +35,13 @@ export async function decodePicture(source, signal) {
     bitmap.close();
     throw cancelled();
   }
-  return { bitmap, originalWidth: size?.width ?? bitmap.width, originalHeight: size?.height ?? bitmap.height };
+  const { width, height } = bitmap;
+  return { image: bitmap, width, height, originalWidth: size?.width ?? width, originalHeight: size?.height ?? height };
 }
 
 /**
  * Decodes a sound to one channel. Web Audio exists in pages only, so a worker must give samples.
- * @returns {Promise<{samples: Float32Array, sampleRate: number}>}
+ * @returns {Promise<{samples: Float32Array, sampleRate: number, duration: number}>}
  */
 export async function decodeSound(source, signal) {
   if (source?.samples !== undefined) return givenSamples(source);
@@ -140,7 +141,7 @@ function givenSamples({ samples, sampleRate }) {
     throw new BuboError("input", "sampleRate must be the samples a second, between 1,000 and 768,000");
   }
   checkDuration(list.length / sampleRate);
-  return { samples: list.slice(), sampleRate: Math.round(sampleRate) };
+  return { samples: list.slice(), sampleRate: Math.round(sampleRate), duration: list.length / sampleRate };
 }
 
 function mixedDown(buffer) {
@@ -151,7 +152,7 @@ function mixedDown(buffer) {
     for (let at = 0; at < samples.length; at += 1) samples[at] += other[at];
   }
   for (let at = 0; at < samples.length; at += 1) samples[at] /= buffer.numberOfChannels;
-  return { samples, sampleRate: buffer.sampleRate };
+  return { samples, sampleRate: buffer.sampleRate, duration: buffer.duration };
 }
 
 function checkDuration(seconds) {

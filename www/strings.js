@@ -13,6 +13,8 @@ const ENGLISH = {
   modelLoading: "{name} is loading. You can begin: each question waits for what it needs.",
   modelStopped: "Loading stopped. What is here already is kept.",
   modelReading: "Looking for the model …",
+  modelMissing: "The model could not be found.",
+  modelFailed: "The model is not loaded.",
   load: "Load {size}",
   loadCached: "Start the model",
   resume: "Go on loading",
@@ -36,7 +38,7 @@ const ENGLISH = {
   waiting: "waiting",
   ready: "ready",
   aboutTitle: "What this model is, and what it cannot do",
-  aboutWhat: "bubo-mini is a demonstration made of six small pretrained networks, 147 million parameters in all. It names a picture by about a thousand classes, draws outlines best for eighty everyday kinds of thing (people, animals, vehicles, furniture, food), knows 521 kinds of sound, and hands what it saw and heard to a language model of 135 million parameters, which words the answer.",
+  aboutWhat: "bubo-mini is a demonstration made of six small pretrained networks, 170 million parameters in all. It names a picture by about a thousand classes, draws outlines best for eighty everyday kinds of thing (people, animals, vehicles, furniture, food), knows 521 kinds of sound, and hands what it saw and heard to a language model of 135 million parameters, which words the answer.",
   aboutCannot: "It cannot read writing, recognise persons, count reliably, understand speech, or reason about a scene. It understands and answers English only. It is often wrong, and sounds sure when it is: trust the outlines, which show what an answer rests on, more than the words.",
   licence: "{part}: {spdx}",
   picture: "Picture",
@@ -44,7 +46,6 @@ const ENGLISH = {
   orSample: "or try one of these",
   sampleCredit: "{name} ({credit})",
   another: "Another",
-  remove: "Remove",
   savePicture: "Save PNG",
   pictureLabel: "The picture, with {count} things outlined: {things}",
   pictureLabelEmpty: "The picture that you chose",
@@ -84,16 +85,16 @@ const ENGLISH = {
   copied: "Copied",
   you: "You",
   bubo: "Bubo",
+  close: "Close",
   stopped: "Stopped.",
   stats: "{tokens} tokens · {rate} a second",
   emptyQuestion: "Write a question first; for example: What is in the picture?",
   longQuestion: "The question has {count} characters; the limit is 2,000. Shorten it.",
   notPictureOrSound: "“{name}” is neither a picture nor a sound. Drop a JPEG, PNG, WebP or GIF picture, or a WAV, MP3, OGG or FLAC sound.",
-  errorEnd: "{message}.",
   error_fetch: "The page goes on; try again when it is mended.",
   error_corrupt: "Try again; if it stays so, the files on the server are damaged.",
   error_internal: "Load the model again; what you chose stays here.",
-  error_memory: "Close other tabs and load the model again.",
+  error_out_of_memory: "Close other tabs and load the model again.",
   suggestions_picture: ["What is in the picture?", "Describe the picture."],
   suggestions_sound: ["What do you hear?", "What is making this sound?"],
   suggestions_both: ["Does the sound fit the picture?", "What is in the picture?", "What do you hear?"],
@@ -113,6 +114,8 @@ const SPANISH = {
   modelLoading: "{name} se está cargando. Puedes empezar: cada pregunta espera lo que necesita.",
   modelStopped: "Carga detenida. Lo que ya llegó se conserva.",
   modelReading: "Buscando el modelo …",
+  modelMissing: "No se encontró el modelo.",
+  modelFailed: "El modelo no está cargado.",
   load: "Cargar {size}",
   loadCached: "Iniciar el modelo",
   resume: "Seguir cargando",
@@ -136,7 +139,7 @@ const SPANISH = {
   waiting: "en espera",
   ready: "listo",
   aboutTitle: "Qué es este modelo y qué no sabe hacer",
-  aboutWhat: "bubo-mini es una demostración hecha de seis redes pequeñas ya entrenadas, 147 millones de parámetros en total. Nombra una imagen con unas mil clases, perfila mejor ochenta clases de cosas cotidianas (personas, animales, vehículos, muebles, comida), conoce 521 clases de sonido, y entrega lo que vio y oyó a un modelo de lenguaje de 135 millones de parámetros, que redacta la respuesta.",
+  aboutWhat: "bubo-mini es una demostración hecha de seis redes pequeñas ya entrenadas, 170 millones de parámetros en total. Nombra una imagen con unas mil clases, perfila mejor ochenta clases de cosas cotidianas (personas, animales, vehículos, muebles, comida), conoce 521 clases de sonido, y entrega lo que vio y oyó a un modelo de lenguaje de 135 millones de parámetros, que redacta la respuesta.",
   aboutCannot: "No sabe leer letreros, reconocer personas, contar con seguridad, entender el habla ni razonar sobre una escena. Entiende y responde solo en inglés. Se equivoca a menudo y aun así suena seguro: fíate más de los contornos, que muestran en qué se apoya la respuesta, que de las palabras.",
   licence: "{part}: {spdx}",
   picture: "Imagen",
@@ -144,7 +147,6 @@ const SPANISH = {
   orSample: "o prueba una de estas",
   sampleCredit: "{name} ({credit})",
   another: "Otra",
-  remove: "Quitar",
   savePicture: "Guardar PNG",
   pictureLabel: "La imagen, con {count} cosas perfiladas: {things}",
   pictureLabelEmpty: "La imagen que elegiste",
@@ -184,16 +186,16 @@ const SPANISH = {
   copied: "Copiado",
   you: "Tú",
   bubo: "Bubo",
+  close: "Cerrar",
   stopped: "Detenido.",
   stats: "{tokens} fichas · {rate} por segundo",
   emptyQuestion: "Escribe primero una pregunta; por ejemplo: What is in the picture?",
   longQuestion: "La pregunta tiene {count} caracteres; el límite es 2000. Acórtala.",
   notPictureOrSound: "«{name}» no es ni imagen ni sonido. Suelta una imagen JPEG, PNG, WebP o GIF, o un sonido WAV, MP3, OGG o FLAC.",
-  errorEnd: "{message}.",
   error_fetch: "La página sigue; reinténtalo cuando esté arreglado.",
   error_corrupt: "Reinténtalo; si sigue igual, los archivos del servidor están dañados.",
   error_internal: "Carga el modelo otra vez; lo que elegiste sigue aquí.",
-  error_memory: "Cierra otras pestañas y carga el modelo otra vez.",
+  error_out_of_memory: "Cierra otras pestañas y carga el modelo otra vez.",
   suggestions_picture: ["What is in the picture?", "Describe the picture."],
   suggestions_sound: ["What do you hear?", "What is making this sound?"],
   suggestions_both: ["Does the sound fit the picture?", "What is in the picture?", "What do you hear?"],
@@ -210,8 +212,26 @@ export function currentLanguage() {
 
 /** The remembered language, else the browser's first that there is. */
 export function preferredLanguage() {
-  const wanted = [localStorage.getItem("language"), ...navigator.languages.map((tag) => tag.slice(0, 2))];
+  const wanted = [remembered(), ...navigator.languages.map((tag) => tag.slice(0, 2))];
   return wanted.find((tag) => tag in LANGUAGES) ?? "en";
+}
+
+/** The language of the last visit; a browser may forbid remembering. */
+function remembered() {
+  try {
+    return localStorage.getItem("language");
+  } catch {
+    return null;
+  }
+}
+
+/** Keeps the choice for the next visit, where the browser allows it. */
+export function rememberLanguage(tag) {
+  try {
+    localStorage.setItem("language", tag);
+  } catch {
+    // Chosen again next time.
+  }
 }
 
 /** Sets the language and every marked text of the document. */
