@@ -240,29 +240,34 @@ function markDrop(section) {
 }
 
 async function fillSamples() {
-  const response = await fetch(meta("bubo-samples")).catch(() => null);
+  const list = new URL(meta("bubo-samples"), location.href);
+  const response = await fetch(list).catch(() => null);
+  // A site without samples is a page without samples.
   if (!response?.ok) return;
-  const base = new URL(meta("bubo-samples"), location.href);
-  for (const { kind, file, name, credit } of await response.json()) {
-    const address = new URL(file, base).href;
-    const words = name[currentLanguage()] ?? name.en;
-    const button = make("button");
-    button.type = "button";
-    button.title = text("sampleCredit", { name: words, credit });
-    if (kind === "picture") {
-      const thumbnail = make("img");
-      thumbnail.src = address;
-      thumbnail.alt = "";
-      thumbnail.loading = "lazy";
-      button.append(thumbnail);
-    }
-    button.append(make("span", "", kind === "picture" ? words : `♪ ${words}`));
-    button.addEventListener("click", () => useSample(kind, address, file));
-    const item = make("li");
-    item.append(button);
-    element(`${kind}-samples`).append(item);
-    element(`${kind}-samples-title`).hidden = false;
+  const { pictures, sounds } = await response.json();
+  for (const sample of pictures) addSample("picture", new URL(sample.file, list).href, sample);
+  for (const sample of sounds) addSample("sound", new URL(sample.file, list).href, sample);
+}
+
+function addSample(kind, address, { file, name, credit }) {
+  const key = `sample_${name}`;
+  const button = make("button");
+  button.type = "button";
+  button.title = text("sampleCredit", { name, credit });
+  if (kind === "picture") {
+    const thumbnail = make("img");
+    thumbnail.src = address;
+    thumbnail.alt = "";
+    button.append(thumbnail);
   }
+  const words = make("span", "", hasText(key) ? text(key) : name);
+  if (hasText(key)) words.dataset.text = key;
+  button.append(words);
+  button.addEventListener("click", () => useSample(kind, address, file));
+  const item = make("li");
+  item.append(button);
+  element(`${kind}-samples`).append(item);
+  element(`${kind}-samples-title`).hidden = false;
 }
 
 async function useSample(kind, address, name) {

@@ -126,7 +126,7 @@ export class SoundView {
       stretch.addEventListener("click", () => this.#moveTo(sound.start));
       lane.append(stretch);
     }
-    item.append(name, lane, score);
+    item.append(name, score, lane);
     return item;
   }
 }
