@@ -1,11 +1,13 @@
 //! Layers: what models are made of, each in a file, and trunks that two models share.
 
+mod attention;
 pub mod bert;
 mod conv;
 mod linear;
 mod norm;
 mod weights;
 
+pub use attention::MultiHeadAttention;
 pub use conv::Conv;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};

@@ -4,7 +4,6 @@ use bubo::tensor::Device;
 use bubo_cli::golden::{self, Golden};
 
 /// Runs a golden of `tests/golden/` and reports every output that is too far off.
-#[allow(dead_code, reason = "each component adds its tests")]
 fn check(name: &str) {
     let golden = Golden::open(name).expect("the golden is part of the repository");
     let bundle = std::env::var_os("BUBO_BUNDLE").map(std::path::PathBuf::from);
@@ -22,4 +21,11 @@ fn unknown_component_is_an_error() {
     let golden = Golden::read(file.path()).expect("it is a golden");
     let error = golden::run(&golden, &Device::Cpu, None).expect_err("nothing of that name exists");
     assert!(error.to_string().contains("no_such_thing"), "{error}");
+}
+
+#[test]
+fn qformers_equal_the_original() {
+    for name in ["qformer_vision", "qformer_audio", "qformer_hf"] {
+        check(name);
+    }
 }

@@ -1,6 +1,7 @@
 //! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
 
 mod file;
+mod qformer;
 
 use std::path::Path;
 
@@ -38,9 +39,7 @@ pub struct Component {
 }
 
 /// All components; the first whose kind starts a golden's name runs it.
-pub const COMPONENTS: &[Component] = &[
-    // Component { kind: "bert", run: bert::run },
-];
+pub const COMPONENTS: &[Component] = &[Component { kind: "qformer", run: qformer::run }];
 
 /// Largest absolute difference allowed on the CPU engine, by the start of the component's name: figures of the
 /// goldens' README. The GPU engine is given four times that, since it sums in another order.
