@@ -32,8 +32,10 @@ pub const SIMD: Build = Build { profile: "wasm", optimized: true, name: "bubo" }
 pub const SIMD_FAST: Build = Build { profile: "wasm-dev", optimized: false, name: "bubo" };
 
 /// The features that the browser must have; Chromium, Firefox and Safari of today do.
-const WASM_OPT: [&str; 9] = [
+const WASM_OPT: [&str; 11] = [
     "-O3",
+    "--strip-debug",
+    "--strip-target-features",
     "--enable-simd",
     "--enable-relaxed-simd",
     "--enable-bulk-memory",
@@ -130,7 +132,8 @@ fn bind(build: &Build, wasm: &Path, dist: &Path) -> Result<()> {
         .out_name(build.name)
         // The default place of the wasm file, `new URL(…, import.meta.url)`, is what bundlers recognise.
         .omit_default_module_path(false)
-        .keep_debug(!build.optimized)
+        .remove_name_section(build.optimized)
+        .remove_producers_section(build.optimized)
         .generate(dist)
         .context("wasm-bindgen")
 }
