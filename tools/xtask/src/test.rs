@@ -81,7 +81,7 @@ fn execute(step: Step, closing: &mut Vec<String>) -> Result<()> {
         ])),
         Step::Bundle => bundle::build(),
         Step::Native => native(cargo(&["test", "--release", "--workspace"]), closing),
-        Step::Web => web::build(&web::SIMD),
+        Step::Web => web::build(&web::SIMD).and_then(|()| web::refuse_warnings(&web::SIMD)),
         Step::Browser => browser(closing),
     }
 }

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
 
@@ -77,17 +77,38 @@ pub fn dist() -> PathBuf {
     places::root().join("pkg/dist")
 }
 
+/// Refuses warnings in code that only the wasm build compiles; call it after [`build`].
+///
+/// # Errors
+/// There are warnings, which the error repeats.
+pub fn refuse_warnings(build: &Build) -> Result<()> {
+    // Nothing is compiled anew: cargo repeats what the compiler said.
+    let result = cargo_command(build, wasm_std::provide()?.as_deref()).output()?;
+    let said = String::from_utf8_lossy(&result.stderr);
+    ensure!(!said.contains("warning: `bubo`"), "the wasm build has warnings:\n{said}");
+    Ok(())
+}
+
 /// Runs cargo and returns the raw wasm file.
 fn compile(build: &Build) -> Result<PathBuf> {
     let compiler = wasm_std::provide()?;
-    let target_dir = places::target().join("wasm");
-    forget_other_std(&target_dir, &wasm_std::identity(compiler.as_deref())?)?;
+    forget_other_std(&target_dir(), &wasm_std::identity(compiler.as_deref())?)?;
     say(format!("compiling wasm (profile {})", build.profile));
+    run(&mut cargo_command(build, compiler.as_deref()))?;
+    Ok(target_dir().join(wasm_std::TARGET).join(build.profile).join("bubo.wasm"))
+}
+
+/// Wasm objects lie apart from native ones, since another compiler may make them.
+fn target_dir() -> PathBuf {
+    places::target().join("wasm")
+}
+
+fn cargo_command(build: &Build, compiler: Option<&Path>) -> Command {
     let mut command = Command::new(places::cargo());
     command
         .args(["rustc", "--package", "bubo", "--lib", "--crate-type", "cdylib"])
         .args(["--profile", build.profile, "--target", wasm_std::TARGET, "--target-dir"])
-        .arg(&target_dir)
+        .arg(target_dir())
         .current_dir(places::root())
         // The target's own flags in .cargo/config.toml would yield to these.
         .env_remove("RUSTFLAGS")
@@ -95,8 +116,7 @@ fn compile(build: &Build) -> Result<PathBuf> {
     if let Some(compiler) = compiler {
         command.env("RUSTC", compiler);
     }
-    run(&mut command)?;
-    Ok(target_dir.join(wasm_std::TARGET).join(build.profile).join("bubo.wasm"))
+    command
 }
 
 /// Cargo does not see that the standard library was built anew; its old objects would not link.
