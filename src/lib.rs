@@ -20,4 +20,6 @@ pub mod encoders;
 
 pub mod grounding;
 
+pub mod canvas;
+
 pub use error::{Error, Result};

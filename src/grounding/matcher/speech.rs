@@ -197,7 +197,7 @@ mod tests {
             ("sitting", Kind::Participle),
             ("wearing", Kind::Participle),
             ("lying", Kind::Participle),
-            ("parked", Kind::Participle),
+            ("chasing", Kind::Participle),
             ("dog", Kind::Noun),
             ("quickly", Kind::Adverb),
             ("beautiful", Kind::Adjective),
