@@ -20,4 +20,7 @@ pub mod encoders;
 
 pub mod grounding;
 
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
 pub use error::{Error, Result};
