@@ -22,4 +22,7 @@ pub mod grounding;
 
 pub mod canvas;
 
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
 pub use error::{Error, Result};

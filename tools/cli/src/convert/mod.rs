@@ -1,5 +1,8 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
+pub mod checkpoint;
+pub mod onnx;
+
 use std::path::{Path, PathBuf};
 
 use bubo::bundle::QuantizedBlocks;
