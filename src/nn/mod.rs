@@ -9,4 +9,4 @@ mod weights;
 pub use conv::Conv;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
-pub use weights::{Weight, WeightMap, Weights};
+pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};
