@@ -22,4 +22,7 @@ pub mod language;
 
 pub mod grounding;
 
+#[cfg(target_arch = "wasm32")]
+pub mod web;
+
 pub use error::{Error, Result};

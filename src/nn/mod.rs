@@ -1,5 +1,6 @@
 //! Layers: what models are made of, each in a file, and trunks that two models share.
 
+pub mod bert;
 mod conv;
 mod kv_cache;
 mod linear;

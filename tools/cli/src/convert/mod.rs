@@ -1,6 +1,8 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
+pub mod checkpoint;
 pub mod gguf;
+pub mod onnx;
 pub mod smollm2;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,264 @@
+// The contract of the package. Codes, names and the JSON forms are stable; messages are for people and may change.
+
+/** What the caller can do about an error. */
+export type BuboErrorCode =
+  /** An address or file could not be read: check it, or the network, and try again. */
+  | "fetch"
+  /** Bytes are not what they claim to be: get the file again. */
+  | "corrupt"
+  /** A model part does not fit its weights: convert the checkpoint again. */
+  | "weights"
+  /** Tensor shapes that do not go together: a fault of the bundle or of Bubo. */
+  | "shape"
+  /** What was given cannot be used; the message says what to give instead. */
+  | "input"
+  /** Known, but not supported; the message says what is. */
+  | "unsupported"
+  /** There is no usable GPU: load with the device "wasm". */
+  | "no-webgpu"
+  /** Memory does not suffice: use a smaller bundle or close other programs. */
+  | "out-of-memory"
+  /** The GPU failed while working: load again. */
+  | "gpu"
+  /** The caller's AbortSignal stopped the call. */
+  | "cancelled"
+  /** This Bubo or conversation has ended. */
+  | "closed"
+  /** A fault of Bubo's own: load again, and please report it. */
+  | "internal";
+
+export class BuboError extends Error {
+  readonly name: "BuboError";
+  readonly code: BuboErrorCode;
+}
+
+export interface Progress {
+  /** Part that bytes just arrived for. */
+  part: string;
+  /** Bytes in, of all and of this part. */
+  loaded: number;
+  total: number;
+  partLoaded: number;
+  partTotal: number;
+  fromCache: boolean;
+  bytesPerSecond: number;
+  /** Infinity while unknown. */
+  secondsLeft: number;
+}
+
+export interface LoadOptions {
+  /** "auto" (the default): WebGPU on a real GPU, else wasm SIMD. */
+  device?: "auto" | "webgpu" | "wasm";
+  onProgress?: (progress: Progress) => void;
+  /** Called with a part's name when it can be used. */
+  onPart?: (part: string) => void;
+  signal?: AbortSignal;
+}
+
+export interface BundleDescription {
+  name: string;
+  version: string;
+  description: string;
+  /** To download when nothing is cached. */
+  bytes: number;
+  /** Of these, on this device already. */
+  cachedBytes: number;
+  parts: { name: string; model: string }[];
+  licences: { part: string; spdx: string; source: string }[];
+}
+
+export interface GenerationOptions {
+  maxTokens?: number;
+  /** 0: always the likeliest token. */
+  temperature?: number;
+  topP?: number;
+  topK?: number;
+  repetitionPenalty?: number;
+  seed?: number;
+}
+
+/** Pixels of a picture that belong to a thing. */
+export class Mask {
+  constructor(json: MaskJson);
+  readonly width: number;
+  readonly height: number;
+  /** Pixels inside. */
+  readonly area: number;
+  contains(x: number, y: number): boolean;
+  /** One byte a pixel, rows from the top. */
+  toPixels(value?: number): Uint8Array;
+  toImageData(rgb: [number, number, number]): ImageData;
+  toJSON(): MaskJson;
+}
+
+/** COCO run-length encoding. */
+export interface MaskJson {
+  size: [height: number, width: number];
+  counts: string;
+}
+
+export interface Thing {
+  /** Lower-case English. */
+  tag: string;
+  aliases: string[];
+  /** 0..1 */
+  score: number;
+  /** Left, top, right, bottom in pixels of the scene's image. */
+  box: [number, number, number, number];
+  /** null until it is known. */
+  mask: Mask | null;
+  /** Index into PALETTE. */
+  colorIndex: number;
+}
+
+/** A picture with what is seen in it. */
+export interface Scene {
+  /** The picture as the model sees it: upright, at most 2048 pixels a side. */
+  image: ImageBitmap;
+  width: number;
+  height: number;
+  originalWidth: number;
+  originalHeight: number;
+  things: Thing[];
+}
+
+export interface Sound {
+  tag: string;
+  score: number;
+  /** Seconds. */
+  start: number;
+  end: number;
+}
+
+/** A sound with what is heard in it. */
+export interface Hearing {
+  /** One channel, as the model hears it. */
+  samples: Float32Array;
+  sampleRate: number;
+  /** Seconds. */
+  duration: number;
+  sounds: Sound[];
+}
+
+/** A phrase of an answer and the things that it means. */
+export interface Entity {
+  phrase: string;
+  /** In Unicode characters of the answer; `end` is just behind. */
+  start: number;
+  end: number;
+  /** Indices into the answer's things. */
+  things: number[];
+}
+
+export interface AnswerJson {
+  answer: string;
+  entities: Entity[];
+  things: { tag: string; score: number; box_px: [number, number, number, number]; mask: MaskJson | null }[];
+  sounds: { tag: string; score: number; start_s: number; end_s: number }[];
+  stats: Record<string, unknown>;
+}
+
+export interface Segment {
+  text: string;
+  entity: Entity | null;
+}
+
+export class Answer {
+  readonly text: string;
+  readonly entities: Entity[];
+  readonly things: Thing[];
+  readonly sounds: Sound[];
+  readonly stats: Record<string, unknown>;
+  /** The text cut at its phrases. */
+  segments(): Segment[];
+  toJSON(): AnswerJson;
+}
+
+export interface Stage {
+  stage: "tag" | "detect" | "segment" | "listen" | "read" | "answer" | "match";
+  done: number;
+  total: number;
+}
+
+export type AskEvent =
+  | ({ type: "stage" } & Stage)
+  | { type: "token"; text: string }
+  | ({ type: "entity" } & Entity)
+  | { type: "done"; answer: Answer; stats: Record<string, unknown> };
+
+export type ImageSource = Blob | URL | string | ImageBitmapSource;
+export type AudioSource = Blob | URL | string | AudioBuffer | { samples: ArrayLike<number>; sampleRate: number };
+
+export class Chat {
+  private constructor();
+  addImage(source: ImageSource, options?: {
+    signal?: AbortSignal;
+    /** Called when the picture is decoded, and each time that more is known. */
+    onScene?: (scene: Scene) => void;
+    onStage?: (stage: Stage) => void;
+  }): Promise<Scene>;
+  addAudio(source: AudioSource, options?: {
+    signal?: AbortSignal;
+    /** Called when the sound is decoded, and when it has been listened to. */
+    onHearing?: (hearing: Hearing) => void;
+    onStage?: (stage: Stage) => void;
+  }): Promise<Hearing>;
+  /** Leaving the loop stops the work. */
+  ask(question: string, options?: GenerationOptions & { signal?: AbortSignal }): AsyncGenerator<AskEvent, void, void>;
+  clear(options?: { signal?: AbortSignal }): Promise<void>;
+}
+
+export class Bubo {
+  private constructor();
+  /** Reads only the manifest. */
+  static describe(url: string | URL, options?: { signal?: AbortSignal }): Promise<BundleDescription>;
+  /** Answers at once; commands wait for the parts that they need. */
+  static open(url: string | URL, options?: LoadOptions): Promise<Bubo>;
+  /** Answers when all is loaded. */
+  static load(url: string | URL, options?: LoadOptions): Promise<Bubo>;
+  /** Settles when all parts are in. */
+  readonly ready: Promise<void>;
+  readonly device: "webgpu" | "wasm";
+  readonly deviceReason: "chosen" | "no-webgpu" | "no-adapter" | "software-gpu" | "real-gpu";
+  /** Begins a conversation; there is one at a time. */
+  chat(options?: GenerationOptions): Chat;
+  close(): void;
+}
+
+export interface DrawOptions {
+  /** Indices of things that light up while the rest dims. */
+  highlight?: number | number[];
+  labels?: boolean;
+  /** In the canvas's pixels. */
+  lineWidth?: number;
+  fontPx?: number;
+}
+
+/** Decodes a picture as `chat.addImage` does, whose source the image can then be; needs no model. */
+export function readImage(source: ImageSource, options?: { signal?: AbortSignal }): Promise<Omit<Scene, "things">>;
+/** Decodes a sound as `chat.addAudio` does, whose source the result can then be; needs no model. */
+export function readAudio(source: AudioSource, options?: { signal?: AbortSignal }): Promise<Omit<Hearing, "sounds">>;
+
+/** Paints the picture, masks, outlines and labels, filling the canvas at its present size. */
+export function draw(
+  canvas: HTMLCanvasElement | OffscreenCanvas,
+  image: CanvasImageSource & { width: number; height: number },
+  found: Pick<Scene, "things"> | Answer,
+  options?: DrawOptions,
+): void;
+/** Indices of the things under a point of the picture, the one on top first. */
+export function hitTest(things: Thing[], x: number, y: number): number[];
+/** Cuts a text at its phrases. */
+export function segments(text: string, entities: Entity[]): Segment[];
+
+export interface Color {
+  name: string;
+  dark: readonly [number, number, number];
+  light: readonly [number, number, number];
+  darkCss: string;
+  lightCss: string;
+  /** Black or white, whichever is legible on the dark colour. */
+  textCss: string;
+}
+export const PALETTE: readonly Color[];
+export function colorOf(thing: Pick<Thing, "colorIndex">): Color;

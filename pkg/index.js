@@ -1,0 +1,327 @@
+// Bubo in a page: loads a model bundle into a worker, shows it pictures and sounds, asks. Importing this does nothing.
+
+import { Answer, soundsFrom, thingsFrom } from "./answer.js";
+import { BuboError, cancelled, checkOptions } from "./error.js";
+import { Link } from "./link.js";
+import { decodePicture, decodeSound } from "./media.js";
+import { Rate } from "./rate.js";
+
+export { Answer, segments } from "./answer.js";
+export { colorOf, draw, hitTest, PALETTE } from "./draw.js";
+export { BuboError } from "./error.js";
+export { Mask } from "./mask.js";
+
+const DEVICES = ["auto", "webgpu", "wasm"];
+/** Bundle formats that this version reads. */
+const FORMATS = [1];
+
+/** A loaded (or loading) model bundle. */
+export class Bubo {
+  #link;
+  #chat = null;
+
+  /** Use {@link Bubo.open} or {@link Bubo.load}. */
+  constructor(token) {
+    if (token !== OPENING) throw new BuboError("input", "use Bubo.load(url) or Bubo.open(url)");
+    this.#link = new Link();
+  }
+
+  /**
+   * Reads only a bundle's manifest: what it is, how large, under which licences, and how much is on this device already.
+   * @param {string | URL} url of `bundle.json` @param {{signal?: AbortSignal}} [options]
+   */
+  static async describe(url, options = {}) {
+    checkOptions("Bubo.describe", options, ["signal"]);
+    const manifest = await fetchManifest(url, options.signal);
+    return {
+      name: manifest.name,
+      version: manifest.version,
+      description: manifest.description ?? "",
+      bytes: manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0),
+      cachedBytes: await cachedBytes(manifest.shards),
+      parts: Object.entries(manifest.parts).map(([name, { model }]) => ({ name, model })),
+      licences: manifest.licences ?? [],
+    };
+  }
+
+  /**
+   * Starts a worker and the loading of a bundle, and answers as soon as commands can be given: each waits for the parts
+   * that it needs. `bubo.ready` tells when all are in.
+   */
+  static async open(url, options = {}) {
+    checkOptions("Bubo.open", options, ["device", "onProgress", "onPart", "signal"]);
+    const { device = "auto", onProgress, onPart, signal } = options;
+    if (!DEVICES.includes(device)) {
+      throw new BuboError("input", `device must be one of ${DEVICES.join(", ")}, not ${JSON.stringify(device)}`);
+    }
+    const bubo = new Bubo(OPENING);
+    const bundleUrl = new URL(url, globalThis.location?.href).href;
+    try {
+      Object.assign(bubo, await bubo.#link.call({ type: "open", bundleUrl, device }, { signal }));
+    } catch (error) {
+      bubo.close();
+      throw error;
+    }
+    const rate = new Rate();
+    bubo.ready = bubo.#link.call({ type: "load" }, {
+      signal,
+      onEvent: (event) => {
+        if (event.type === "load") onProgress?.(progressFrom(event, rate));
+        if (event.type === "part") onPart?.(event.part);
+      },
+    }).then(() => undefined);
+    // The caller may never look at it; an unheard failure also ends each command that waits for a part.
+    bubo.ready.catch(() => {});
+    return bubo;
+  }
+
+  /** Loads a bundle whole. @returns {Promise<Bubo>} */
+  static async load(url, options = {}) {
+    const bubo = await Bubo.open(url, options);
+    try {
+      await bubo.ready;
+    } catch (error) {
+      bubo.close();
+      throw error;
+    }
+    return bubo;
+  }
+
+  /** Begins a conversation. There is one at a time: another one ends it. */
+  chat(options = {}) {
+    checkOptions("bubo.chat", options, Chat.OPTIONS);
+    const first = this.#chat === null;
+    this.#chat?.end();
+    this.#chat = new Chat(OPENING, this.#link, options, first);
+    return this.#chat;
+  }
+
+  /** Stops all work and gives the memory back. */
+  close() {
+    this.#link.close();
+  }
+}
+
+const OPENING = Symbol("opening");
+
+/** A conversation about pictures and sounds. */
+export class Chat {
+  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed"];
+  #link;
+  #options;
+  #things = [];
+  #ended = false;
+
+  constructor(token, link, options, first) {
+    if (token !== OPENING) throw new BuboError("input", "use bubo.chat()");
+    this.#link = link;
+    this.#options = generationOptions(options);
+    if (!first) link.call({ type: "clear" }).catch(() => {});
+  }
+
+  /**
+   * Shows a picture; answers with what is seen in it, boxes and masks, before any question.
+   * @param {Blob | URL | string | ImageBitmapSource} source
+   * @param {{signal?: AbortSignal, onScene?: (scene: object) => void, onStage?: (stage: object) => void}} [options]
+   *   `onScene` is called with the scene each time that more of it is known
+   */
+  async addImage(source, options = {}) {
+    checkOptions("chat.addImage", options, ["signal", "onScene", "onStage"]);
+    this.#checkOpen();
+    const { signal, onScene, onStage } = options;
+    const scene = { ...await decodePicture(source, signal), things: [] };
+    onScene?.(scene);
+    const forWorker = await createImageBitmap(scene.image);
+    await this.#link.call({ type: "add_image", bitmap: forWorker }, {
+      signal,
+      transfer: [forWorker],
+      onEvent: (event) => {
+        if (event.type === "stage") onStage?.(stageFrom(event));
+        if (event.type !== "things") return;
+        this.#things = scene.things = thingsFrom(event.things, scene.things);
+        onScene?.(scene);
+      },
+    });
+    return scene;
+  }
+
+  /**
+   * Plays a sound to the model; answers with what is heard and when.
+   * @param {Blob | URL | string | AudioBuffer | {samples: Float32Array, sampleRate: number}} source
+   * @param {{signal?: AbortSignal, onHearing?: (hearing: object) => void, onStage?: (stage: object) => void}} [options]
+   *   `onHearing` is called once the sound is decoded, and again when it has been listened to
+   */
+  async addAudio(source, options = {}) {
+    checkOptions("chat.addAudio", options, ["signal", "onHearing", "onStage"]);
+    this.#checkOpen();
+    const { signal, onHearing, onStage } = options;
+    const hearing = { ...await decodeSound(source, signal), sounds: [] };
+    onHearing?.(hearing);
+    const forWorker = hearing.samples.slice();
+    await this.#link.call({ type: "add_audio", samples: forWorker, sampleRate: hearing.sampleRate }, {
+      signal,
+      transfer: [forWorker.buffer],
+      onEvent: (event) => {
+        if (event.type === "stage") onStage?.(stageFrom(event));
+        if (event.type !== "sounds") return;
+        hearing.sounds = soundsFrom(event.sounds);
+        onHearing?.(hearing);
+      },
+    });
+    return hearing;
+  }
+
+  /**
+   * Asks; yields `stage`, `token`, `entity` and at last `done`. Leaving the loop stops the work.
+   * @param {string} question @param {{signal?: AbortSignal}} [options]
+   */
+  async *ask(question, options = {}) {
+    checkOptions("chat.ask", options, ["signal", ...Chat.OPTIONS]);
+    this.#checkOpen();
+    if (typeof question !== "string") throw new BuboError("input", "the question must be a string");
+    const { signal, ...generation } = options;
+    const stop = new AbortController();
+    const events = [];
+    let wake = () => {};
+    let ended = null;
+    const call = this.#link.call(
+      { type: "ask", question, options: { ...this.#options, ...generationOptions(generation) } },
+      {
+        signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+        onEvent: (event) => {
+          const made = this.#answerEvent(event);
+          if (made) events.push(made);
+          wake();
+        },
+      },
+    );
+    call.then(() => { ended = {}; }, (error) => { ended = { error }; }).then(() => wake());
+    try {
+      while (true) {
+        while (events.length > 0) yield events.shift();
+        if (ended?.error) throw ended.error;
+        if (ended) return;
+        await new Promise((resolve) => { wake = resolve; });
+      }
+    } finally {
+      if (!ended) stop.abort();
+    }
+  }
+
+  /** Forgets the conversation, its pictures and its sounds. */
+  async clear(options = {}) {
+    checkOptions("chat.clear", options, ["signal"]);
+    this.#checkOpen();
+    this.#things = [];
+    await this.#link.call({ type: "clear" }, { signal: options.signal });
+  }
+
+  /** Called by the next conversation. */
+  end() {
+    this.#ended = true;
+  }
+
+  #checkOpen() {
+    if (this.#ended) throw new BuboError("closed", "another conversation has begun; use that one");
+  }
+
+  #answerEvent(event) {
+    switch (event.type) {
+      case "token": return { type: "token", text: event.text };
+      case "entity": return { type: "entity", phrase: event.phrase, start: event.start, end: event.end, things: event.things };
+      case "stage": return { type: "stage", ...stageFrom(event) };
+      case "done": {
+        this.#things = thingsFrom(event.answer.things ?? [], this.#things);
+        const answer = new Answer(event.answer, this.#things);
+        return { type: "done", answer, stats: answer.stats };
+      }
+      default: return null;
+    }
+  }
+}
+
+/** Decodes a picture as `addImage` does, whose source the image can then be. Needs no model. */
+export async function readImage(source, options = {}) {
+  checkOptions("readImage", options, ["signal"]);
+  return decodePicture(source, options.signal);
+}
+
+/** Decodes a sound as `addAudio` does, whose source the result can then be. Needs no model. */
+export async function readAudio(source, options = {}) {
+  checkOptions("readAudio", options, ["signal"]);
+  return decodeSound(source, options.signal);
+}
+
+function generationOptions(options) {
+  const names = {
+    maxTokens: "max_tokens", temperature: "temperature", topP: "top_p", topK: "top_k", repetitionPenalty: "repetition_penalty", seed: "seed",
+  };
+  const named = {};
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
+      throw new BuboError("input", `${name} must be a number, 0 or more, not ${JSON.stringify(value)}`);
+    }
+    named[names[name]] = value;
+  }
+  return named;
+}
+
+function stageFrom({ stage, done, total }) {
+  return { stage, done, total };
+}
+
+function progressFrom(event, rate) {
+  rate.add(event.loaded);
+  return {
+    part: event.part,
+    loaded: event.loaded,
+    total: event.total,
+    partLoaded: event.part_loaded,
+    partTotal: event.part_total,
+    fromCache: event.from_cache,
+    bytesPerSecond: rate.perSecond,
+    secondsLeft: rate.perSecond > 0 ? (event.total - event.loaded) / rate.perSecond : Infinity,
+  };
+}
+
+async function fetchManifest(url, signal) {
+  let response;
+  try {
+    response = await fetch(url, { signal, cache: "no-cache" });
+  } catch (cause) {
+    if (signal?.aborted) throw cancelled();
+    throw new BuboError("fetch", `the model bundle could not be fetched; check the address and the network: ${url}`, { cause });
+  }
+  if (!response.ok) {
+    throw new BuboError("fetch", `the model bundle's address answered ${response.status}; check that a bundle.json is there: ${url}`);
+  }
+  let manifest;
+  try {
+    manifest = await response.json();
+  } catch (cause) {
+    if (signal?.aborted) throw cancelled();
+    throw new BuboError("corrupt", `what lies at the model bundle's address is not a bundle.json; check the address: ${url}`, { cause });
+  }
+  if (!FORMATS.includes(manifest?.format)) {
+    throw new BuboError("unsupported", `the bundle's format is ${JSON.stringify(manifest?.format)}; this version of Bubo knows ${FORMATS.join(", ")}. Use another bundle, or a newer Bubo`);
+  }
+  if (!Array.isArray(manifest.shards) || typeof manifest.parts !== "object") {
+    throw new BuboError("corrupt", `the bundle.json lacks "shards" or "parts"; get it again: ${url}`);
+  }
+  return manifest;
+}
+
+/** Bytes of these shards that the worker's cache holds; the worker names files by their hash. */
+async function cachedBytes(shards) {
+  try {
+    const root = await navigator.storage.getDirectory();
+    const folder = await root.getDirectoryHandle("bubo");
+    const held = new Map();
+    for await (const [name, handle] of folder.entries()) if (handle.kind === "file") held.set(name, handle);
+    const sizes = await Promise.all(shards.map(async ({ sha256 }) => (await held.get(sha256)?.getFile())?.size ?? 0));
+    return sizes.reduce((sum, size) => sum + size, 0);
+  } catch {
+    return 0;
+  }
+}

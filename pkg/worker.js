@@ -1,0 +1,95 @@
+// The worker: owns the wasm module and the session. Commands run one after the other, loading beside them.
+
+import start, { WebSession } from "./dist/bubo.js";
+
+/** @type {WebSession | null} */
+let session = null;
+/** Ends when the command before the next one has. */
+let before = Promise.resolve();
+/** Commands that were stopped before they began. */
+const stopped = new Set();
+
+const post = (message, transfer = []) => self.postMessage(message, transfer);
+const broken = (reason) => post({ fatal: `Bubo stopped by a fault of its own (${reason}); load it again` });
+
+// A panic in wasm ends in a trap that no promise hears of.
+self.addEventListener("error", (event) => broken(event.message));
+self.addEventListener("unhandledrejection", (event) => broken(String(event.reason?.message ?? event.reason)));
+
+self.onmessage = ({ data: command }) => {
+  switch (command.type) {
+    case "cancel":
+      stopped.add(command.target);
+      session?.cancel(command.target);
+      break;
+    case "open":
+    case "load":
+      answer(command);
+      break;
+    default:
+      before = before.then(() => answer(command));
+  }
+};
+
+async function answer(command) {
+  const { id } = command;
+  try {
+    if (stopped.has(id)) throw { code: "cancelled", message: "stopped" };
+    post({ id, result: await run(command) });
+  } catch (error) {
+    if (error instanceof WebAssembly.RuntimeError) broken(error.message);
+    else post({ id, error: { code: error?.code ?? "internal", message: String(error?.message ?? error) } });
+  } finally {
+    stopped.delete(id);
+  }
+}
+
+async function run(command) {
+  const { id } = command;
+  switch (command.type) {
+    case "open": return open(command);
+    case "load": return session.load(id);
+    case "add_image": return session.addImage(...pixels(command.bitmap), id);
+    case "add_audio": return session.addAudio(command.samples, command.sampleRate, id);
+    case "ask": return session.ask(command.question, command.options, id);
+    case "clear": return session.clear(id);
+    default: throw { code: "input", message: `unknown command ${command.type}` };
+  }
+}
+
+async function open({ id, bundleUrl, device }) {
+  await start();
+  const chosen = await chooseDevice(device);
+  session = await WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
+    const { id: target, ...rest } = event;
+    post({ id: target, event: rest });
+  }, id);
+  return { device: chosen.device, deviceReason: chosen.reason };
+}
+
+/** WebGPU on a real GPU; a processor that plays one is slower than wasm SIMD. */
+async function chooseDevice(wanted) {
+  if (wanted === "wasm") return { device: "wasm", reason: "chosen" };
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  if (wanted === "webgpu") {
+    if (adapter) return { device: "webgpu", reason: "chosen" };
+    throw { code: "no-webgpu", message: "this browser offers no WebGPU; use the device \"auto\" or \"wasm\"" };
+  }
+  if (!navigator.gpu) return { device: "wasm", reason: "no-webgpu" };
+  if (!adapter) return { device: "wasm", reason: "no-adapter" };
+  const { isFallbackAdapter, architecture } = adapter.info ?? {};
+  if (isFallbackAdapter || architecture === "swiftshader") return { device: "wasm", reason: "software-gpu" };
+  return { device: "webgpu", reason: "real-gpu" };
+}
+
+/** Width, height and RGBA bytes of a picture, laid over white. */
+function pixels(bitmap) {
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.fillStyle = "white";
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return [width, height, context.getImageData(0, 0, width, height).data];
+}

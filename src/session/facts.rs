@@ -1,0 +1,193 @@
+//! What was seen and heard, in words: the facts that the language model is given.
+
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use crate::media::BoxPx;
+
+/// How labels of sounds are said.
+#[derive(Debug, Deserialize)]
+struct SoundWords {
+    named: BTreeMap<String, SoundWord>,
+    general: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct SoundWord {
+    phrase: String,
+    source: String,
+}
+
+fn sound_words() -> &'static SoundWords {
+    static WORDS: OnceLock<SoundWords> = OnceLock::new();
+    WORDS.get_or_init(|| {
+        serde_json::from_str(include_str!("../../assets/words/sounds.json"))
+            .expect("the file is part of the program and a test reads it")
+    })
+}
+
+/// The label of a sound as it is said in a sentence: `Crowing, cock-a-doodle-doo` becomes `a rooster crowing`.
+pub fn sound_phrase(label: &str) -> String {
+    match sound_words().named.get(label) {
+        Some(word) => word.phrase.clone(),
+        None => label.split(',').next().unwrap_or(label).to_lowercase(),
+    }
+}
+
+/// What makes the sound, in one or two words that could also name a thing in a picture; empty for silence.
+pub fn sound_source(label: &str) -> String {
+    match sound_words().named.get(label) {
+        Some(word) => word.source.clone(),
+        None => label.split([',', '(']).next().unwrap_or(label).trim().to_lowercase(),
+    }
+}
+
+/// The labels worth saying, most confident first: the too general ones only where nothing narrower was heard, and one
+/// phrase for labels with the same source.
+///
+/// - `heard`: label and confidence (0..1), in any order
+/// - `most`: how many at the most
+pub fn sounds_worth_saying<'a>(heard: &[(&'a str, f32)], most: usize) -> Vec<&'a str> {
+    let mut heard: Vec<_> = heard.to_vec();
+    heard.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let general = |label: &str| sound_words().general.iter().any(|general| general == label);
+    let Some(best) = heard.iter().find(|(label, _)| !general(label)).or(heard.first()).copied() else {
+        return Vec::new();
+    };
+    let mut said = vec![best.0];
+    // A phrase that is a verb ("a dog barking") says more than the bare source ("a dog").
+    let bare = |label: &str| sound_phrase(label).split(' ').count() <= 2;
+    for (label, score) in heard.iter().copied() {
+        let same = said.iter_mut().find(|other| sound_source(other) == sound_source(label));
+        match same {
+            Some(other) if bare(other) && !bare(label) && score > 0.3 * best.1 => *other = label,
+            Some(_) => {}
+            None if !general(label) && score > 0.5 * best.1 && said.len() < most => said.push(label),
+            None => {}
+        }
+    }
+    said
+}
+
+/// A list in words: `a`, `a and b`, `a, b and c`.
+pub fn listed(items: &[String]) -> String {
+    match items {
+        [] => String::new(),
+        [one] => one.clone(),
+        [front @ .., last] => format!("{} and {last}", front.join(", ")),
+    }
+}
+
+/// The noun with `a` or `an` in front: `a dog`, `an owl`, `a unicorn`.
+pub fn with_article(noun: &str) -> String {
+    const VOWEL_SOUND: [&str; 3] = ["hour", "honest", "heir"];
+    const CONSONANT_SOUND: [&str; 5] = ["uni", "use", "eu", "one", "ukulele"];
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| noun.starts_with(prefix));
+    let vowel = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
+    let an = (vowel && !starts(&CONSONANT_SOUND)) || starts(&VOWEL_SOUND);
+    // What is always more than one, or cannot be counted, goes without.
+    const BARE: [&str; 6] = ["skis", "scissors", "broccoli", "sunglasses", "jeans", "binoculars"];
+    if BARE.contains(&noun) { noun.to_string() } else { format!("{} {noun}", if an { "an" } else { "a" }) }
+}
+
+/// The plural of an English noun, whose last word changes: `hot dog` becomes `hot dogs`.
+pub fn plural(noun: &str) -> String {
+    let (front, last) = noun.rsplit_once(' ').map_or(("", noun), |(front, last)| (front, last));
+    const IRREGULAR: [(&str, &str); 14] = [
+        ("person", "people"),
+        ("man", "men"),
+        ("woman", "women"),
+        ("child", "children"),
+        ("mouse", "mice"),
+        ("goose", "geese"),
+        ("sheep", "sheep"),
+        ("fish", "fish"),
+        ("knife", "knives"),
+        ("wolf", "wolves"),
+        ("skis", "skis"),
+        ("scissors", "scissors"),
+        ("broccoli", "broccoli"),
+        ("aircraft", "aircraft"),
+    ];
+    let ends = |suffixes: &[&str]| suffixes.iter().any(|suffix| last.ends_with(suffix));
+    let changed = match IRREGULAR.iter().find(|(one, _)| *one == last) {
+        Some((_, many)) => (*many).to_string(),
+        None if ends(&["s", "x", "z", "ch", "sh"]) => format!("{last}es"),
+        None if last.ends_with('y') && !ends(&["ay", "ey", "oy", "uy"]) => format!("{}ies", &last[..last.len() - 1]),
+        None => format!("{last}s"),
+    };
+    if front.is_empty() { changed } else { format!("{front} {changed}") }
+}
+
+/// A count and its noun: `a dog`, `two dogs`, `15 dogs`.
+pub fn counted(count: usize, noun: &str) -> String {
+    const WORDS: [&str; 11] = ["no", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    match count {
+        1 => with_article(noun),
+        0..=10 => format!("{} {}", WORDS[count], plural(noun)),
+        _ => format!("{count} {}", plural(noun)),
+    }
+}
+
+/// Where boxes lie in a picture `width` pixels wide: `on the left`, `in the middle`, `on the right`; none if they are
+/// spread over it.
+///
+/// - `boxes_px`: pixels of the picture
+pub fn place(boxes_px: &[BoxPx], width: usize) -> Option<&'static str> {
+    let third = |b: &BoxPx| {
+        let centre = (b.x0 + b.x1) / 2.0 / width.max(1) as f32;
+        if centre < 0.36 {
+            "on the left"
+        } else if centre > 0.64 {
+            "on the right"
+        } else {
+            "in the middle"
+        }
+    };
+    let first = third(boxes_px.first()?);
+    boxes_px.iter().all(|b| third(b) == first).then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sounds_are_said_as_people_say_them() {
+        let cases: [(&[(&str, f32)], &[&str]); 5] = [
+            (&[("Animal", 0.98), ("Dog", 0.95), ("Bark", 0.8), ("Domestic animals, pets", 0.9)], &["Bark"]),
+            (&[("Cattle, bovinae", 0.99), ("Moo", 0.99), ("Animal", 0.99)], &["Moo"]),
+            (&[("Music", 0.9)], &["Music"]),
+            (&[("Rain", 0.9), ("Speech", 0.6), ("Raindrop", 0.8)], &["Rain", "Speech"]),
+            (&[], &[]),
+        ];
+        for (heard, expected) in cases {
+            assert_eq!(sounds_worth_saying(heard, 2), expected, "{heard:?}");
+        }
+        assert_eq!(sound_phrase("Moo"), "a cow mooing");
+        assert_eq!(sound_phrase("Grunge"), "grunge");
+        assert_eq!(sound_source("Whimper (dog)"), "dog");
+    }
+
+    #[test]
+    fn nouns_are_counted() {
+        let cases = [(1, "owl", "an owl"), (2, "person", "two people"), (3, "bus", "three buses"), (12, "hot dog", "12 hot dogs")];
+        for (count, noun, expected) in cases {
+            assert_eq!(counted(count, noun), expected);
+        }
+        assert_eq!(with_article("unicycle"), "a unicycle");
+        assert_eq!(plural("teddy bear"), "teddy bears");
+        assert_eq!(listed(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+    }
+
+    #[test]
+    fn places_are_thirds_of_the_width() {
+        let at = |x: f32| BoxPx { x0: x, y0: 0.0, x1: x + 10.0, y1: 10.0 };
+        assert_eq!(place(&[at(5.0)], 100), Some("on the left"));
+        assert_eq!(place(&[at(45.0)], 100), Some("in the middle"));
+        assert_eq!(place(&[at(80.0), at(85.0)], 100), Some("on the right"));
+        assert_eq!(place(&[at(5.0), at(80.0)], 100), None);
+        assert_eq!(place(&[], 100), None);
+    }
+}

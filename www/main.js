@@ -1,0 +1,374 @@
+// The page: brings picture, sound, question and answer together. It uses the package as any page would.
+
+import { BuboError, readAudio, readImage } from "./pkg/index.js";
+import { make, Turn } from "./conversation.js";
+import { Focus } from "./focus.js";
+import { ModelPanel } from "./model.js";
+import { PictureView } from "./picture.js";
+import { SoundView } from "./sound.js";
+import { currentLanguage, hasText, preferredLanguage, rememberLanguage, setLanguage, text } from "./strings.js";
+
+const element = (id) => document.getElementById(id);
+const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
+const LONGEST_QUESTION = 2000;
+const LONGEST_RECORDING_S = 60;
+
+setLanguage(preferredLanguage());
+element("language").value = currentLanguage();
+
+const focus = new Focus();
+const pictureView = new PictureView(focus);
+const soundView = new SoundView();
+const bundleUrl = new URL(new URLSearchParams(location.search).get("bundle") ?? meta("bubo-bundle"), location.href);
+const model = new ModelPanel(bundleUrl, showError, showAgain);
+
+/** What is shown to the model now, so that it can be shown again to a new one. */
+let picture = null;
+let sound = null;
+/** @type {Turn[]} */
+let turns = [];
+let asking = null;
+
+/* Picture and sound */
+
+/** A sense: the same steps for a picture and for a sound. */
+async function perceive(kind, file, read, show, add) {
+  const before = kind === "picture" ? picture : sound;
+  before?.abort.abort();
+  const abort = new AbortController();
+  hideError();
+  element(`${kind}-status`).textContent = text(kind === "picture" ? "decoding" : "listening");
+  try {
+    const decoded = await read(file, { signal: abort.signal });
+    if (kind === "picture") picture = { abort, decoded, file };
+    else sound = { abort, decoded, file };
+    show(decoded);
+    showPresence();
+    element(`${kind}-status`).textContent = text("waitingForModel");
+    await add(await model.chat(), abort.signal);
+  } catch (error) {
+    element(`${kind}-status`).textContent = "";
+    showError(error);
+  }
+}
+
+function usePicture(file) {
+  return perceive("picture", file, readImage, (decoded) => {
+    focus.clear();
+    pictureView.show({ ...decoded, things: [] });
+  }, addPicture);
+}
+
+function useSound(file) {
+  return perceive("sound", file, readAudio, (decoded) => soundView.show({ ...decoded, sounds: [] }, file), addSound);
+}
+
+async function addPicture(chat, signal) {
+  const shown = picture;
+  // Another conversation with a new model has shown it already.
+  if (shown.chat === chat) return shown.scene;
+  shown.chat = chat;
+  shown.scene = await chat.addImage(shown.decoded.image, {
+    signal,
+    onStage: (stage) => { element("picture-status").textContent = stageWords(stage); },
+    onScene: (scene) => { if (picture === shown) pictureView.show({ ...scene }); },
+  });
+  if (picture === shown) {
+    const count = shown.scene.things.length;
+    element("picture-status").textContent = count > 0 ? text("found", { count }) : text("nothingFound");
+    pictureView.show({ ...shown.scene });
+  }
+  return shown.scene;
+}
+
+async function addSound(chat, signal) {
+  const shown = sound;
+  if (shown.chat === chat) return;
+  shown.chat = chat;
+  const hearing = await chat.addAudio(shown.decoded, {
+    signal,
+    onStage: (stage) => { element("sound-status").textContent = stageWords(stage); },
+  });
+  if (sound !== shown) return;
+  element("sound-status").textContent = text(hearing.sounds.length > 0 ? "heard" : "heardNothing");
+  soundView.heard(hearing.sounds);
+}
+
+/** Shows a new model what is on the page. */
+function showAgain(chat) {
+  for (const [shown, add] of [[picture, addPicture], [sound, addSound]]) {
+    if (shown) add(chat, shown.abort.signal).catch(showError);
+  }
+}
+
+function stageWords({ stage, done, total }) {
+  return text(`stage_${stage}`, { done, total, percent: total > 0 ? Math.round((100 * done) / total) : 0 });
+}
+
+/** Shows what there is, and what can be done with it. */
+function showPresence() {
+  for (const [kind, there] of [["picture", picture], ["sound", sound]]) {
+    element(`${kind}-empty`).hidden = Boolean(there);
+    element(`${kind}-view`).hidden = !there;
+    element(`${kind}-tools`).hidden = !there;
+  }
+  element("hint").hidden = turns.length > 0;
+  element("talk-tools").hidden = !picture && !sound && turns.length === 0;
+  element("save-json").hidden = !turns.some(({ answer }) => answer);
+  const asked = new Set(turns.map(({ question }) => question));
+  const which = picture && sound ? "both" : picture ? "picture" : sound ? "sound" : null;
+  const offered = which ? text(`suggestions_${which}`).filter((question) => !asked.has(question)) : [];
+  element("suggestions").replaceChildren(...offered.map((question) => {
+    const item = make("li");
+    const button = make("button", "", question);
+    button.type = "button";
+    button.lang = "en";
+    button.disabled = Boolean(asking);
+    button.addEventListener("click", () => ask(question));
+    item.append(button);
+    return item;
+  }));
+}
+
+/* Question and answer */
+
+async function ask(question) {
+  if (asking) return;
+  if (question.trim() === "") return showError(new BuboError("input", text("emptyQuestion")));
+  if (question.length > LONGEST_QUESTION) return showError(new BuboError("input", text("longQuestion", { count: question.length })));
+  hideError();
+  asking = new AbortController();
+  const scene = pictureView.scene;
+  const turn = new Turn(question, scene, focus, showTurn);
+  turns.push(turn);
+  element("turns").append(turn.element);
+  element("question").value = "";
+  element("send").hidden = true;
+  element("stop").hidden = false;
+  focus.clear();
+  showPresence();
+  turn.status(text("waitingForModel"));
+  turn.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
+  try {
+    await follow(turn, (await model.chat()).ask(question, { signal: asking.signal }));
+  } catch (error) {
+    turn.end(error.code === "cancelled" ? text("stopped") : "");
+    showError(error);
+  }
+  asking = null;
+  element("send").hidden = false;
+  element("stop").hidden = true;
+  showPresence();
+}
+
+async function follow(turn, events) {
+  for await (const event of events) {
+    if (event.type === "stage") turn.status(stageWords(event));
+    else if (event.type === "token") turn.token(event.text);
+    else if (event.type === "entity") turn.entity(event);
+    else if (event.type === "done") {
+      turn.done(event.answer);
+      showTurn(turn);
+    }
+  }
+}
+
+/** Brings back the picture that a turn is about, with what its answer names. */
+function showTurn(turn) {
+  if (turn.scene && turn.answer) pictureView.show(turn.scene, turn.answer);
+}
+
+async function clear() {
+  asking?.abort();
+  for (const shown of [picture, sound]) shown?.abort.abort();
+  picture = sound = null;
+  turns = [];
+  element("turns").replaceChildren();
+  focus.clear();
+  pictureView.clear();
+  soundView.clear();
+  hideError();
+  showPresence();
+  if (model.started) await (await model.chat()).clear().catch(showError);
+}
+
+/* Errors, in words */
+
+function showError(error) {
+  if (error.code === "cancelled") return;
+  console.error(error);
+  model.failed(error);
+  const message = error instanceof BuboError ? error.message : String(error);
+  const advice = `error_${String(error.code ?? "internal").replaceAll("-", "_")}`;
+  const sentence = message.charAt(0).toLocaleUpperCase() + message.slice(1).replace(/[.!]?$/, ".");
+  element("alert-words").textContent = hasText(advice) ? `${sentence} ${text(advice)}` : sentence;
+  element("alert").hidden = false;
+}
+
+function hideError() {
+  element("alert").hidden = true;
+  element("alert-words").textContent = "";
+}
+
+/* Ways in: files, drops, pastes, samples, the microphone */
+
+function useFile(file, place) {
+  if (file.type.startsWith("image/") || (place === "picture" && !file.type.startsWith("audio/"))) return usePicture(file);
+  if (/^(audio|video)\//.test(file.type) || place === "sound") return useSound(file);
+  return showError(new BuboError("input", text("notPictureOrSound", { name: file.name })));
+}
+
+function chooser(kind, use) {
+  const input = element(`${kind}-file`);
+  for (const id of [`${kind}-choose`, `${kind}-other`]) element(id).addEventListener("click", () => input.click());
+  input.addEventListener("change", () => {
+    const [file] = input.files;
+    input.value = "";
+    if (file) use(file);
+  });
+}
+
+function dropped(event) {
+  event.preventDefault();
+  const place = event.target.closest?.(".sense")?.id;
+  markDrop(null);
+  for (const file of event.dataTransfer.files) useFile(file, place);
+}
+
+function markDrop(section) {
+  for (const sense of document.querySelectorAll(".sense")) sense.classList.toggle("over", sense === section);
+}
+
+async function fillSamples() {
+  const list = new URL(meta("bubo-samples"), location.href);
+  const response = await fetch(list).catch(() => null);
+  // A site without samples is a page without samples.
+  if (!response?.ok) return;
+  const { pictures, sounds } = await response.json();
+  for (const sample of pictures) addSample("picture", new URL(sample.file, list).href, sample);
+  for (const sample of sounds) addSample("sound", new URL(sample.file, list).href, sample);
+}
+
+function addSample(kind, address, { file, name, credit }) {
+  const key = `sample_${name}`;
+  const button = make("button");
+  button.type = "button";
+  button.title = text("sampleCredit", { name, credit });
+  if (kind === "picture") {
+    const thumbnail = make("img");
+    thumbnail.src = address;
+    thumbnail.alt = "";
+    button.append(thumbnail);
+  }
+  const words = make("span", "", hasText(key) ? text(key) : name);
+  if (hasText(key)) words.dataset.text = key;
+  button.append(words);
+  button.addEventListener("click", () => useSample(kind, address, file));
+  const item = make("li");
+  item.append(button);
+  element(`${kind}-samples`).append(item);
+  element(`${kind}-samples-title`).hidden = false;
+}
+
+async function useSample(kind, address, name) {
+  try {
+    const response = await fetch(address);
+    if (!response.ok) throw new BuboError("fetch", `the sample could not be fetched: ${response.status} ${address}`);
+    const blob = await response.blob();
+    const file = new File([blob], name, { type: blob.type });
+    await (kind === "picture" ? usePicture(file) : useSound(file));
+  } catch (error) {
+    showError(BuboError.from(error, "fetch"));
+  }
+}
+
+let recorder = null;
+
+async function record() {
+  if (recorder) {
+    recorder.stop();
+    return;
+  }
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+  } catch (error) {
+    showError(new BuboError("input", text("noMicrophone", { reason: error.message })));
+    return;
+  }
+  const pieces = [];
+  let seconds = 0;
+  const say = () => { element("record-words").textContent = text("recordStop", { n: seconds }); };
+  const clock = setInterval(() => {
+    seconds += 1;
+    say();
+    if (seconds >= LONGEST_RECORDING_S) recorder?.stop();
+  }, 1000);
+  recorder = new MediaRecorder(stream);
+  recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
+  recorder.addEventListener("stop", () => {
+    clearInterval(clock);
+    for (const track of stream.getTracks()) track.stop();
+    const { mimeType } = recorder;
+    recorder = null;
+    element("record").classList.remove("recording");
+    element("record-words").textContent = text("record");
+    useSound(new Blob(pieces, { type: mimeType }));
+  });
+  recorder.start();
+  element("record").classList.add("recording");
+  say();
+}
+
+function download(blob, name) {
+  const link = make("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}
+
+chooser("picture", usePicture);
+chooser("sound", useSound);
+element("record").addEventListener("click", record);
+element("clear").addEventListener("click", clear);
+element("stop").addEventListener("click", () => asking?.abort());
+element("alert-close").addEventListener("click", hideError);
+element("picture-save").addEventListener("click", async () => download(await pictureView.toPng(), "bubo.png"));
+element("save-json").addEventListener("click", () => {
+  const { answer } = turns.findLast((turn) => turn.answer);
+  download(new Blob([JSON.stringify(answer, null, 1)], { type: "application/json" }), "bubo.json");
+});
+element("ask").addEventListener("submit", (event) => {
+  event.preventDefault();
+  ask(element("question").value);
+});
+element("question").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  element("ask").requestSubmit();
+});
+element("language").addEventListener("change", ({ target }) => {
+  rememberLanguage(target.value);
+  setLanguage(target.value);
+  for (const view of [model, pictureView, soundView]) view.describe();
+  showPresence();
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  markDrop(event.target.closest?.(".sense"));
+});
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) markDrop(null); });
+document.addEventListener("drop", dropped);
+document.addEventListener("paste", (event) => {
+  for (const file of event.clipboardData.files) useFile(file);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  if (asking) asking.abort();
+  else focus.clear();
+});
+
+showPresence();
+model.look();
+fillSamples();
