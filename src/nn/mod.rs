@@ -13,4 +13,4 @@ pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RotaryTable;
-pub use weights::{Weight, WeightMap, Weights};
+pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};
