@@ -18,6 +18,8 @@ pub mod nn;
 
 pub mod encoders;
 
+pub mod language;
+
 pub mod grounding;
 
 pub mod canvas;
