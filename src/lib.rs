@@ -18,7 +18,11 @@ pub mod nn;
 
 pub mod encoders;
 
+pub mod language;
+
 pub mod grounding;
+
+pub mod canvas;
 
 #[cfg(target_arch = "wasm32")]
 pub mod web;
