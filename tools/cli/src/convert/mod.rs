@@ -1,9 +1,17 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
 pub mod checkpoint;
+pub mod convolution;
+pub mod efficientnet;
 pub mod gguf;
+pub mod nanodet;
 pub mod onnx;
+pub mod onnx;
+pub mod pickle;
 pub mod smollm2;
+pub mod tfjs;
+pub mod u2netp;
+pub mod yamnet;
 
 use std::path::{Path, PathBuf};
 
@@ -85,6 +93,10 @@ pub struct Recipe {
 pub const MINI: &[Recipe] = &[
     // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
     Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
+    Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "detector", inputs: &["nanodet"], convert: nanodet::convert },
+    Recipe { part: "segmenter", inputs: &["u2netp"], convert: u2netp::convert },
+    Recipe { part: "audio_encoder", inputs: &["yamnet"], convert: yamnet::convert },
 ];
 
 /// The file `name` of a source folder; a source that is itself a file stands for it.
