@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod onnx;
+pub mod quantize;
 
 use std::path::{Path, PathBuf};
 
