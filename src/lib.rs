@@ -18,6 +18,8 @@ pub mod nn;
 
 pub mod encoders;
 
+pub mod language;
+
 pub mod grounding;
 
 #[cfg(target_arch = "wasm32")]

@@ -2,11 +2,15 @@
 
 pub mod bert;
 mod conv;
+mod kv_cache;
 mod linear;
 mod norm;
+mod rope;
 mod weights;
 
 pub use conv::Conv;
+pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
+pub use rope::RotaryTable;
 pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};

@@ -90,6 +90,14 @@ impl Weights {
         self.map.weights.contains_key(&self.full_name(name))
     }
 
+    /// Sizes of a weight's axes, if it exists; asking does not count as use.
+    pub fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        self.map.weights.get(&self.full_name(name)).map(|weight| match weight {
+            Weight::Tensor(tensor) => tensor.dims().to_vec(),
+            Weight::Matrix(matrix) => vec![matrix.rows(), matrix.cols()],
+        })
+    }
+
     fn get(&self, name: &str, expected: &[usize]) -> Result<&Weight> {
         let full = self.full_name(name);
         let Some(weight) = self.map.weights.get(&full) else {

@@ -6,3 +6,4 @@ pub mod bundle;
 pub mod convert;
 pub mod golden;
 pub mod host;
+pub mod part;

@@ -1,8 +1,10 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
 pub mod checkpoint;
+pub mod gguf;
 pub mod onnx;
 pub mod quantize;
+pub mod smollm2;
 
 use std::path::{Path, PathBuf};
 
@@ -83,6 +85,7 @@ pub struct Recipe {
 /// All recipes of `bubo-mini`, in the order in which the parts are loaded. A new model is one new file and one line.
 pub const MINI: &[Recipe] = &[
     // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
 ];
 
 /// The file `name` of a source folder; a source that is itself a file stands for it.

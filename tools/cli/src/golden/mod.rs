@@ -1,6 +1,9 @@
 //! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
 
+mod conversation;
 mod file;
+mod llama;
+mod smollm2;
 
 use std::path::Path;
 
@@ -26,6 +29,11 @@ impl Difference {
     }
 }
 
+/// A comparison of things that are equal or not: how many were not.
+pub fn count_difference(name: &str, wrong: usize) -> Difference {
+    Difference { name: name.to_owned(), max_abs: wrong as f64, tolerance: 0.0 }
+}
+
 /// Runs one kind of component: golden, device, folder of the bundle for goldens of real weights.
 pub type Run = fn(&Golden, &Device, Option<&Path>) -> anyhow::Result<Vec<Difference>>;
 
@@ -40,6 +48,9 @@ pub struct Component {
 /// All components; the first whose kind starts a golden's name runs it.
 pub const COMPONENTS: &[Component] = &[
     // Component { kind: "bert", run: bert::run },
+    Component { kind: "llama", run: llama::run },
+    Component { kind: "smollm2", run: smollm2::run },
+    Component { kind: "text_level", run: |golden, device, _| conversation::run(golden, device) },
 ];
 
 /// Largest absolute difference allowed on the CPU engine, by the start of the component's name: figures of the
