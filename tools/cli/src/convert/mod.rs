@@ -1,10 +1,13 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
 pub mod checkpoint;
+pub mod convolution;
 pub mod gguf;
 pub mod onnx;
+pub mod pickle;
 pub mod quantize;
 pub mod smollm2;
+pub mod tfjs;
 
 use std::path::{Path, PathBuf};
 

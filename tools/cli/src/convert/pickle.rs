@@ -150,7 +150,7 @@ fn open_zip(reader: BufReader<File>) -> Result<(BTreeMap<String, Record>, Place)
     let mut archive = zip::ZipArchive::new(reader)?;
     let mut prefix = None;
     for at in 0..archive.len() {
-        let name = archive.by_index_raw(at)?.name().to_owned();
+        let name = archive.by_index_raw(at)?.name()?.into_owned();
         if let Some(folder) = name.strip_suffix("data.pkl") {
             prefix = Some(folder.to_owned());
         }
