@@ -425,7 +425,9 @@ fn a_stop_at_any_moment_leaves_a_cache_that_the_next_load_goes_on_with() {
     let (_, files) = small_bundle();
     let whole: usize = files.values().map(Vec::len).sum();
     let host = Rc::new(TestHost::default());
-    load_all(Rc::new(Faulty::new(&files)), Rc::new(NoCache), Rc::<TestHost>::clone(&host)).expect("it loads");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let cache = Rc::new(DirectoryCache::new(folder.path()));
+    load_all(Rc::new(Faulty::new(&files)), cache, Rc::<TestHost>::clone(&host)).expect("it loads");
     for stop in (1..host.breaths.get()).step_by(7) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let cache = Rc::new(DirectoryCache::new(folder.path().join("cache")));

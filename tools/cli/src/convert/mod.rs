@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod convolution;
+pub mod ggml;
 pub mod gguf;
 pub mod onnx;
 pub mod pickle;
