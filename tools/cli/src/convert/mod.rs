@@ -2,7 +2,9 @@
 
 pub mod checkpoint;
 pub mod gguf;
+pub mod minilm;
 pub mod onnx;
+pub mod quantize;
 pub mod smollm2;
 
 use std::path::{Path, PathBuf};
@@ -84,6 +86,7 @@ pub struct Recipe {
 /// All recipes of `bubo-mini`, in the order in which the parts are loaded. A new model is one new file and one line.
 pub const MINI: &[Recipe] = &[
     // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "text_embedder", inputs: &["minilm", "minilm-tokenizer"], convert: minilm::convert },
     Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
 ];
 
