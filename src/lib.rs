@@ -22,6 +22,8 @@ pub mod language;
 
 pub mod grounding;
 
+pub mod canvas;
+
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

@@ -1,5 +1,8 @@
 //! What is in the picture and where: tags, boxes, masks, and which words of an answer mean which of them.
 
+pub mod caption;
+pub mod matcher;
+
 use async_trait::async_trait;
 
 use crate::error::Result;

@@ -23,3 +23,23 @@ fn unknown_component_is_an_error() {
     let error = golden::run(&golden, &Device::Cpu, None).expect_err("nothing of that name exists");
     assert!(error.to_string().contains("no_such_thing"), "{error}");
 }
+
+#[test]
+fn bert_is_the_original() {
+    check("bert");
+}
+
+#[test]
+fn word_pieces_and_captions_are_the_original() {
+    check("bert_wordpiece");
+}
+
+#[test]
+fn sentence_embeddings_are_those_of_onnxruntime() {
+    check("minilm");
+}
+
+#[test]
+fn masks_are_cleaned_as_in_the_original() {
+    check("mask_cleanup");
+}

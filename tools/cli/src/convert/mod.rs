@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod convolution;
 pub mod ggml;
 pub mod gguf;
+pub mod minilm;
 pub mod onnx;
 pub mod pickle;
 pub mod quantize;
@@ -89,6 +90,7 @@ pub struct Recipe {
 /// All recipes of `bubo-mini`, in the order in which the parts are loaded. A new model is one new file and one line.
 pub const MINI: &[Recipe] = &[
     // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "text_embedder", inputs: &["minilm", "minilm-tokenizer"], convert: minilm::convert },
     Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
 ];
 
