@@ -170,13 +170,7 @@ impl Matcher<'_> {
     }
 
     /// Things of the class that the vote falls on; none without a voter.
-    async fn elect(
-        &self,
-        phrase: &Phrase,
-        answer: &str,
-        targets: &[Target],
-        classes: &[String],
-    ) -> Result<Vec<usize>> {
+    async fn elect(&self, phrase: &Phrase, answer: &str, targets: &[Target], classes: &[String]) -> Result<Vec<usize>> {
         let Some(vote) = self.vote else { return Ok(Vec::new()) };
         let winner = vote.vote(&phrase.text, answer, classes).await?;
         Ok(winner.and_then(|winner| classes.get(winner)).map_or_else(Vec::new, |class| things_of_class(targets, class)))
@@ -282,7 +276,8 @@ impl Target {
             if name.is_empty() && !names.is_empty() {
                 continue;
             }
-            let (front, last) = name.rsplit_once(' ').map_or((None, name.as_str()), |(front, last)| (Some(front), last));
+            let (front, last) =
+                name.rsplit_once(' ').map_or((None, name.as_str()), |(front, last)| (Some(front), last));
             let whole = |base: &str| front.map_or_else(|| base.to_owned(), |front| format!("{front} {base}"));
             let bases: Vec<String> = speech.noun_bases(last).iter().map(|(base, _)| whole(base)).collect();
             let known: Vec<String> = bases.into_iter().filter(|base| lexicon.knows(base)).collect();
@@ -330,7 +325,18 @@ impl Target {
 fn is_any_person(word: &str) -> bool {
     matches!(
         word,
-        "man" | "woman" | "boy" | "girl" | "child" | "kid" | "people" | "human" | "lady" | "guy" | "gentleman" | "adult"
+        "man"
+            | "woman"
+            | "boy"
+            | "girl"
+            | "child"
+            | "kid"
+            | "people"
+            | "human"
+            | "lady"
+            | "guy"
+            | "gentleman"
+            | "adult"
     )
 }
 

@@ -4,7 +4,6 @@ use bubo::tensor::Device;
 use bubo_cli::golden::{self, Golden};
 
 /// Runs a golden of `tests/golden/` and reports every output that is too far off.
-#[allow(dead_code, reason = "each component adds its tests")]
 fn check(name: &str) {
     let golden = Golden::open(name).expect("the golden is part of the repository");
     let bundle = std::env::var_os("BUBO_BUNDLE").map(std::path::PathBuf::from);
@@ -42,4 +41,11 @@ fn sentence_embeddings_are_those_of_onnxruntime() {
 #[test]
 fn masks_are_cleaned_as_in_the_original() {
     check("mask_cleanup");
+}
+
+#[test]
+fn qformers_equal_the_original() {
+    for name in ["qformer_vision", "qformer_audio", "qformer_hf"] {
+        check(name);
+    }
 }

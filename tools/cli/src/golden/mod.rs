@@ -8,6 +8,7 @@ mod llama;
 mod mask_cleanup;
 mod matcher;
 mod minilm;
+mod qformer;
 mod smollm2;
 
 use std::path::Path;
@@ -54,6 +55,7 @@ pub struct Component {
 pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert_wordpiece", run: bert_wordpiece::run },
     Component { kind: "bert", run: bert::run },
+    Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "minilm", run: minilm::run },
