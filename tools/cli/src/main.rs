@@ -21,7 +21,7 @@ struct Cli {
 enum Command {
     /// Build bubo-mini from the packages that hold its parts; does nothing if nothing changed.
     Bundle {
-        /// List of packages and their files, as `cargo xtask parts` writes it.
+        /// Folder with the unpacked packages, each in a folder of its name, as `cargo xtask bundle` fetches them.
         #[arg(long)]
         parts: PathBuf,
         /// Folder of the bundle.
