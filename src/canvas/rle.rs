@@ -25,6 +25,14 @@ impl Rle {
         Self { size: [mask.height(), mask.width()], counts: counts_to_string(&run_lengths(mask)) }
     }
 
+    /// Lengths of runs outside and inside in turn: COCO's uncompressed form.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the text is no run lengths.
+    pub fn run_lengths(&self) -> Result<Vec<usize>> {
+        string_to_counts(&self.counts)
+    }
+
     /// Decodes it.
     ///
     /// # Errors
@@ -34,7 +42,7 @@ impl Rle {
         let damaged = |reason: &str| Error::corrupt("run-length mask", reason);
         let pixels = height.checked_mul(width).filter(|pixels| *pixels <= MAX_PIXELS);
         let pixels = pixels.ok_or_else(|| damaged("the size is larger than any picture"))?;
-        let counts = string_to_counts(&self.counts)?;
+        let counts = self.run_lengths()?;
         if counts.iter().try_fold(0usize, |sum, count| sum.checked_add(*count)) != Some(pixels) {
             return Err(damaged("the runs do not fill the size"));
         }
@@ -53,7 +61,7 @@ impl Rle {
 }
 
 /// Lengths of runs outside and inside in turn, down the columns.
-pub(crate) fn run_lengths(mask: &Mask) -> Vec<usize> {
+fn run_lengths(mask: &Mask) -> Vec<usize> {
     let (width, height, inside) = (mask.width(), mask.height(), mask.inside());
     let (mut counts, mut run, mut current) = (Vec::new(), 0, false);
     for x in 0..width {

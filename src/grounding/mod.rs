@@ -1,5 +1,6 @@
 //! What is in the picture and where: tags, boxes, masks, and which words of an answer mean which of them.
 
+pub mod caption;
 pub mod detector;
 pub mod matcher;
 pub mod scene;

@@ -3,7 +3,7 @@
 //! A BERT of 6 layers, the mean over its tokens, unit length.
 //! Source: sentence-transformers/all-MiniLM-L6-v2 (modules Transformer, Pooling(mean), Normalize).
 
-use tokenizers::{Tokenizer, TruncationDirection, TruncationParams};
+use tokenizers::{Tokenizer, TruncationParams};
 
 use crate::error::{Error, Result};
 use crate::nn::Weights;
@@ -34,7 +34,7 @@ impl Embedder {
     pub fn load(config: &Config, weights: &Weights, tokenizer_json: &[u8]) -> Result<Self> {
         let bert = Bert::load(config, weights)?;
         weights.finish()?;
-        Ok(Self { bert, tokenizer: load_tokenizer(tokenizer_json)?, dim: config.hidden_size })
+        Ok(Self { bert, tokenizer: load_tokenizer(tokenizer_json, Some(TOKENS))?, dim: config.hidden_size })
     }
 
     /// Length of the vectors.
@@ -90,16 +90,16 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// Reads a WordPiece `tokenizer.json`; whatever padding and truncation it names, none and 256 tokens are used.
+/// Reads a WordPiece `tokenizer.json`. Whatever padding and truncation it names, texts are not padded, and cut to
+/// `max_tokens` (special ones included) if that is given.
 ///
 /// # Errors
 /// [`Error::Corrupt`] if it is not one.
-pub fn load_tokenizer(json: &[u8]) -> Result<Tokenizer> {
-    let damaged = |error: tokenizers::Error| Error::corrupt("tokenizer of the text embedder", error.to_string());
+pub fn load_tokenizer(json: &[u8], max_tokens: Option<usize>) -> Result<Tokenizer> {
+    let damaged = |error: tokenizers::Error| Error::corrupt("WordPiece tokenizer", error.to_string());
     let mut tokenizer = Tokenizer::from_bytes(json).map_err(damaged)?;
     tokenizer.with_padding(None);
-    let truncation =
-        TruncationParams { max_length: TOKENS, direction: TruncationDirection::Right, ..TruncationParams::default() };
-    tokenizer.with_truncation(Some(truncation)).map_err(damaged)?;
+    let truncation = max_tokens.map(|max_length| TruncationParams { max_length, ..TruncationParams::default() });
+    tokenizer.with_truncation(truncation).map_err(damaged)?;
     Ok(tokenizer)
 }
