@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{Matrix, Precision, Tensor};
 
 /// One weight as it was stored.
 #[derive(Debug, Clone)]
@@ -22,9 +22,15 @@ pub enum Weight {
 pub struct WeightMap {
     weights: BTreeMap<String, Weight>,
     used: RefCell<BTreeSet<String>>,
+    precision: Precision,
 }
 
 impl WeightMap {
+    /// Sets the precision of activations for the quantised matrices that are inserted from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// Adds a tensor of numbers.
     ///
     /// # Errors
@@ -43,7 +49,8 @@ impl WeightMap {
         blocks: QuantizedBlocks,
         device: &crate::tensor::Device,
     ) -> Result<()> {
-        self.insert(name, Weight::Matrix(Rc::new(Matrix::quantized(blocks, device)?)))
+        let matrix = Matrix::quantized(blocks, device)?.with_precision(self.precision);
+        self.insert(name, Weight::Matrix(Rc::new(matrix)))
     }
 
     fn insert(&mut self, name: String, weight: Weight) -> Result<()> {
