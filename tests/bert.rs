@@ -11,7 +11,12 @@ fn smoke() {
         file.tensor(n).unwrap().data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
     };
     let u32s = |n: &str| -> Vec<u32> {
-        file.tensor(n).unwrap().data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32).collect()
+        file.tensor(n)
+            .unwrap()
+            .data()
+            .chunks_exact(8)
+            .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as u32)
+            .collect()
     };
     let mut map = WeightMap::default();
     for (n, v) in file.tensors() {
@@ -32,7 +37,9 @@ fn smoke() {
         println!("{n} {d}");
         assert!(d < 1e-4);
     };
-    for i in 0..4 { diff(&h[i], &format!("mid.hidden{i}")); }
+    for i in 0..4 {
+        diff(&h[i], &format!("mid.hidden{i}"));
+    }
     diff(&h[3], "out.last_hidden_state");
     diff(&bert.pool(&h[3]).unwrap().unwrap(), "out.pooler");
     diff(&bert.forward(&ids, 1, None, Visible::All).unwrap(), "out.plain_last_hidden_state");

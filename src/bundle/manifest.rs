@@ -328,6 +328,9 @@ impl Manifest {
             _ => return Err("it needs the keys `shard` and `at`, or else the key `pieces`".into()),
         };
         let mut next_row = 0;
+        if !pieces.is_sorted_by(|a, b| a.shard < b.shard) {
+            return Err("its pieces do not follow the order of the shards".into());
+        }
         for piece in &pieces {
             if piece.rows[0] != next_row || piece.rows[1] < piece.rows[0] {
                 return Err(format!("the rows {:?} do not follow row {next_row}", piece.rows));

@@ -229,8 +229,7 @@ impl Layer {
         let split = |projected: Tensor| -> Result<Tensor> {
             projected.reshape(&[batch, seq, self.heads, head_dim])?.transpose(1, 2) // [batch, heads, seq, head_dim]
         };
-        let options =
-            Attention { scale: (head_dim as f32).powf(-0.5), key_count: seq, causal_start: None, mask };
+        let options = Attention { scale: (head_dim as f32).powf(-0.5), key_count: seq, causal_start: None, mask };
         let query = split(self.query.forward(x)?)?;
         let context = query.attention(&split(self.key.forward(x)?)?, &split(self.value.forward(x)?)?, &options)?;
         context.transpose(1, 2)?.reshape(&[batch, seq, dim]) // [batch, seq, dim]

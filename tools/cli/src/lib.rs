@@ -2,6 +2,8 @@
 //!
 //! Never shipped to a browser and never imported by the library.
 
+pub mod bundle;
 pub mod convert;
 pub mod golden;
+pub mod host;
 pub mod part;

@@ -144,8 +144,7 @@ fn half_word(bytes: &[u8], at: usize) -> Result<u16> {
 /// A name: its length in UTF-16 units, a hash (skipped), then the units.
 fn name_at(bytes: &[u8], at: usize) -> Result<String> {
     let length = usize::from(half_word(bytes, at)?);
-    let units: Vec<u16> =
-        (0..length).map(|index| half_word(bytes, at + 6 + 2 * index)).collect::<Result<_>>()?;
+    let units: Vec<u16> = (0..length).map(|index| half_word(bytes, at + 6 + 2 * index)).collect::<Result<_>>()?;
     Ok(String::from_utf16_lossy(&units))
 }
 

@@ -123,7 +123,8 @@ fn record(part: &Part) -> Result<String> {
 
 /// Whether the folder was unpacked from exactly this entry of the table and still has every file.
 fn is_complete(part: &Part, place: &Path) -> Result<bool> {
-    let same = fs::read_to_string(place.join("part.json")).is_ok_and(|found| record(part).is_ok_and(|made| made == found));
+    let same =
+        fs::read_to_string(place.join("part.json")).is_ok_and(|found| record(part).is_ok_and(|made| made == found));
     let whole = |file: &PartFile| place.join(&file.to).metadata().is_ok_and(|metadata| metadata.len() == file.bytes);
     Ok(same && part.files.iter().all(whole))
 }

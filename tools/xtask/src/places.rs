@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 
 /// The root folder of the checkout that this xtask was built from.
 pub fn root() -> PathBuf {
-    let manifest_dir = env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    let manifest_dir =
+        env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
     let tools = manifest_dir.parent().unwrap_or(Path::new("."));
     tools.parent().unwrap_or(Path::new(".")).to_path_buf()
 }

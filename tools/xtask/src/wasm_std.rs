@@ -60,7 +60,8 @@ pub fn identity(compiler: Option<&Path>) -> Result<String> {
 }
 
 fn from_rustup() -> Result<()> {
-    let lib_dir = output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).env_remove("RUSTC"))?;
+    let lib_dir =
+        output(Command::new("rustc").args(["--print", "target-libdir", "--target", TARGET]).env_remove("RUSTC"))?;
     if Path::new(&lib_dir).is_dir() {
         return Ok(());
     }
@@ -136,11 +137,7 @@ fn write_wrapper(prefix: &Path) -> Result<()> {
     let libraries = prefix.join("usr/lib/x86_64-linux-gnu");
     let compiler = prefix.join("usr/bin/rustc");
     let wrapper = prefix.join("rustc");
-    let script = format!(
-        "#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n",
-        libraries.display(),
-        compiler.display()
-    );
+    let script = format!("#!/bin/sh\nLD_LIBRARY_PATH='{}' exec '{}' \"$@\"\n", libraries.display(), compiler.display());
     fs::write(&wrapper, script)?;
     fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
 

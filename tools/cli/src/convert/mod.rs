@@ -3,6 +3,7 @@
 pub mod checkpoint;
 pub mod gguf;
 pub mod onnx;
+pub mod quantize;
 pub mod smollm2;
 
 use std::path::{Path, PathBuf};
