@@ -22,6 +22,8 @@ mod wasm;
 
 use bundle::{BLOCK, QuantizedBlocks, Scheme};
 use half::f16;
+use kernels::conv::{PackedConv, Shape};
+use kernels::gemm::{Finish, PackedColumns};
 use kernels::quantized::PackedMatrix;
 
 /// Where results go and what time it is.
@@ -88,6 +90,8 @@ fn blocks(scheme: Scheme, rows: usize, cols: usize) -> QuantizedBlocks {
 pub fn run_all(filter: &str, now_ms: &dyn Fn() -> f64, print: &dyn Fn(&str)) {
     let bench = Bench { filter, now_ms, print };
     quantized(&bench);
+    float_products(&bench);
+    convolutions(&bench);
 }
 
 fn quantized(bench: &Bench<'_>) {
@@ -111,5 +115,74 @@ fn quantized(bench: &Bench<'_>) {
             let bytes = rows * cols / BLOCK * (scheme.block_bytes() + if scheme == Q4_1 { 4 } else { 2 });
             bench.time(&name, count * rows * cols, bytes, || packed.multiply(&x, exact, &mut out));
         }
+    }
+}
+
+fn float_products(bench: &Bench<'_>) {
+    for (m, k, n) in [(512, 512, 512), (1, 2048, 2048), (64, 384, 1536)] {
+        let (a, b, mut out) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
+        let packed = PackedColumns::new(&b, n, k, true);
+        let bytes = 4 * (m * k + k * n + m * n);
+        bench.time(&format!("f32 {m}×{k}×{n}"), m * k * n, bytes, || packed.multiply(&a, None, Finish::None, &mut out));
+        let gemm = || gemm_crate(m, k, n, &a, &b, &mut out);
+        bench.time(&format!("f32 {m}×{k}×{n} gemm crate"), m * k * n, bytes, gemm);
+    }
+}
+
+/// The same product by the crate that candle uses, to see which is faster.
+#[allow(unsafe_code, reason = "the crate takes pointers only")]
+fn gemm_crate(m: usize, k: usize, n: usize, a: &[f32], b: &[f32], out: &mut [f32]) {
+    assert_eq!((a.len(), b.len(), out.len()), (m * k, k * n, m * n));
+    let (ki, ni) = (k as isize, n as isize);
+    // SAFETY: the lengths above are those of row-major matrices with these strides; `b` is read as its transpose.
+    unsafe {
+        gemm::gemm(
+            m, n, k, out.as_mut_ptr(), 1, ni, false, a.as_ptr(), 1, ki, b.as_ptr(), ki, 1, 0.0, 1.0, false, false,
+            false, gemm::Parallelism::None,
+        );
+    }
+}
+
+fn convolutions(bench: &Bench<'_>) {
+    // Input channels, output channels, size, kernel, stride, dilation, groups.
+    for (input, out, size, kernel, stride, dilation, groups) in [
+        (3, 16, 320, 3, 1, 1, 1),
+        (16, 16, 320, 3, 1, 1, 1),
+        (64, 16, 320, 3, 1, 1, 1),
+        (32, 64, 320, 3, 1, 1, 1),
+        (16, 16, 160, 3, 1, 1, 1),
+        (32, 16, 80, 3, 1, 1, 1),
+        (64, 64, 40, 3, 1, 1, 1),
+        (16, 16, 20, 3, 1, 8, 1),
+        (128, 64, 20, 3, 1, 1, 1),
+        (128, 128, 13, 3, 1, 1, 1),
+        (3, 32, 224, 3, 2, 1, 1),
+        (16, 96, 112, 1, 1, 1, 1),
+        (320, 1280, 7, 1, 1, 1, 1),
+        (512, 512, 6, 1, 1, 1, 1),
+        (96, 96, 112, 3, 2, 1, 96),
+        (144, 144, 56, 5, 2, 1, 144),
+        (240, 240, 28, 3, 1, 1, 240),
+        (672, 672, 14, 5, 1, 1, 672),
+    ] {
+        let margin = dilation * (kernel / 2);
+        let shape = Shape {
+            out,
+            in_group: input / groups,
+            groups,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [dilation; 2],
+            before: [margin; 2],
+            after: [margin; 2],
+        };
+        let taps = input / groups * kernel * kernel;
+        let conv = PackedConv::new(shape, &numbers(out * taps), &numbers(out), Finish::Clamp(0.0, 6.0));
+        let out_size = (size - 1) / stride + 1;
+        let pixels = out_size * out_size;
+        let (picture, mut result) = (numbers(input * size * size), vec![0.0; out * pixels]);
+        let name = format!("conv {input}→{out} {size}² {kernel}×{kernel} /{stride} d{dilation} g{groups}");
+        let bytes = 4 * (picture.len() + result.len());
+        bench.time(&name, out * pixels * taps, bytes, || conv.run(&picture, [size; 2], [out_size; 2], &mut result));
     }
 }
