@@ -242,6 +242,18 @@ impl Session {
         Ok(heard)
     }
 
+    /// What is seen and heard, without an answer.
+    pub fn look(&self) -> Export {
+        let (scene, heard) = (self.scene(), self.heard());
+        Export {
+            answer: String::new(),
+            entities: Vec::new(),
+            things: scene.as_ref().map_or_else(Vec::new, |scene| scene.exported()),
+            sounds: heard.as_ref().map_or_else(Vec::new, |heard| heard.exported()),
+            stats: serde_json::Map::new(),
+        }
+    }
+
     /// Forgets picture, sound and everything that was said.
     pub fn clear(&self) {
         *self.talk.borrow_mut() = Talk::default();
@@ -289,13 +301,8 @@ impl Session {
         for entity in &entities {
             events(Event::Entity(entity.clone()));
         }
-        let export = Export {
-            entities,
-            things: scene.as_ref().map_or_else(Vec::new, |scene| scene.exported()),
-            sounds: heard.as_ref().map_or_else(Vec::new, |heard| heard.exported()),
-            stats: draft.statistics(host.now_ms() - started),
-            answer: draft.text,
-        };
+        let stats = draft.statistics(host.now_ms() - started);
+        let export = Export { answer: draft.text, entities, stats, ..self.look() };
         events(Event::Done { answer: Box::new(export.clone()) });
         Ok(export)
     }

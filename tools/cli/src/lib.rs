@@ -8,3 +8,4 @@ pub mod golden;
 pub mod host;
 pub mod inspect;
 pub mod part;
+pub mod run;
