@@ -31,9 +31,10 @@ pub enum Step {
 
 const ALL: [Step; 7] = [Step::Tidy, Step::Format, Step::Lint, Step::Bundle, Step::Native, Step::Web, Step::Browser];
 
-/// The workspace in two halves, whose shared dependencies have different features: compiled together, as
-/// `--workspace` does, they would need a third copy of everything.
-const SELECTIONS: [&[&str]; 2] = [&["--package", "bubo", "--package", "bubo-cli"], &["--package", "xtask"]];
+/// The workspace in pieces, whose shared dependencies have different features: compiled together, as `--workspace`
+/// does, they would need one more copy of everything.
+const SELECTIONS: [&[&str]; 3] =
+    [&["--package", "bubo", "--package", "bubo-cli"], &["--package", "xtask"], &["--package", "kernel-bench"]];
 
 /// How a step ended: its error if it failed, what its runner said last, and how long it took.
 struct Outcome {
