@@ -381,6 +381,7 @@ impl EngineTensor for CpuTensor {
             None => None,
         };
         let multiplications = count(&full) * (dim + value_dim);
+        let Attention { scale, key_count: keys, causal_start, .. } = *options;
         let mut attend = |query: &[f32], key: &[f32], value: &[f32]| {
             kernels::for_each_piece(&mut out, query_count * value_dim, multiplications, |index, out| {
                 let (at, head) = (index / heads, index % heads);
@@ -388,11 +389,11 @@ impl EngineTensor for CpuTensor {
                 let attending = Head {
                     key: &key[shared * dim..][..capacity * dim],
                     value: &value[shared * value_dim..][..capacity * value_dim],
-                    keys: options.key_count,
+                    keys,
                     dim,
                     value_dim,
-                    scale: options.scale,
-                    causal_start: options.causal_start,
+                    scale,
+                    causal_start,
                 };
                 let add = |row: usize, scores: &mut [f32]| {
                     let Some((mask, stride)) = mask else { return };
