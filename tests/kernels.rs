@@ -137,8 +137,12 @@ fn check(cases: Vec<Case>) {
                     }
                 }
             }
+            // candle refuses some empty tensors; there is nothing to compare.
+            (Err(_), Ok(found)) if found.iter().all(|tensor| tensor.element_count() == 0) => {}
             (expected, found) => {
-                let told = |result: Result<Vec<Tensor>>| result.map(|_| "a result").map_err(|e| e.to_string());
+                let told = |result: Result<Vec<Tensor>>| {
+                    result.map(|_| "a result").map_err(|e| e.to_string().lines().next().map(str::to_string))
+                };
                 failures.push(format!("{}: CPU {:?}, GPU {:?}", case.name, told(expected), told(found)));
             }
         }
