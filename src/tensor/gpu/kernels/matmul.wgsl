@@ -60,16 +60,13 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         total_2 += first[first_at.z + k] * b;
         total_3 += first[first_at.w + k] * b;
     }
-    write_row(batch, row, column, total_0);
-    write_row(batch, row + 1u, column, total_1);
-    write_row(batch, row + 2u, column, total_2);
-    write_row(batch, row + 3u, column, total_3);
+    let totals = mat4x4<f32>(total_0, total_1, total_2, total_3);
+    for (var i = 0u; i < min(4u, params.rows - row); i++) {
+        write_row(batch, row + i, column, totals[i]);
+    }
 }
 
 fn write_row(batch: u32, row: u32, column: u32, totals: vec4<f32>) {
-    if row >= params.rows {
-        return;
-    }
     let start = batch * params.result_batch + row * params.result_row + params.result_column;
     for (var i = 0u; i < min(4u, params.columns - column); i++) {
         var value = totals[i];
