@@ -60,9 +60,13 @@ fn scheme_code(scheme: Scheme) -> u32 {
 impl GpuMatrix {
     /// Takes a tensor `[rows, cols]`, whose buffer it shares.
     pub(super) fn dense(weight: &GpuTensor) -> Result<Self> {
+        Ok(Self::dense_in_parts(weight, weight.gpu().inner.limits.max_storage_buffer_binding_size))
+    }
+
+    pub(super) fn dense_in_parts(weight: &GpuTensor, limit: u64) -> Self {
         let gpu = weight.gpu().clone();
         let (rows, cols) = (weight.dims[0], weight.dims[1]);
-        let step = rows_of_part(rows, cols * 4, gpu.inner.limits.max_storage_buffer_binding_size);
+        let step = rows_of_part(rows, cols * 4, limit);
         let parts = (0..rows).step_by(step.max(1)).map(|first| Part {
             first,
             rows: step.min(rows - first),
@@ -72,7 +76,7 @@ impl GpuMatrix {
             },
         });
         let parts = parts.collect();
-        Ok(Self { gpu, rows, cols, parts })
+        Self { gpu, rows, cols, parts }
     }
 
     /// Uploads a quantised matrix as it is.
@@ -80,7 +84,7 @@ impl GpuMatrix {
         Self::quantized_in_parts(blocks, gpu, gpu.inner.limits.max_storage_buffer_binding_size)
     }
 
-    fn quantized_in_parts(blocks: &QuantizedBlocks, gpu: &Gpu, limit: u64) -> Result<Self> {
+    pub(super) fn quantized_in_parts(blocks: &QuantizedBlocks, gpu: &Gpu, limit: u64) -> Result<Self> {
         let (rows, cols, scheme) = (blocks.rows(), blocks.cols(), blocks.scheme());
         let row_blocks = cols / crate::bundle::BLOCK;
         let row_bytes = row_blocks * scheme.block_bytes();
