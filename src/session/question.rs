@@ -39,7 +39,7 @@ impl Question {
         if picture && sound && has(&["belong", "match", "related", "relate", "together", "fit", "same", "unrelated"]) {
             return Question::Relation;
         }
-        let presence: [&[&str]; 10] = [
+        let presence: [&[&str]; 14] = [
             &["is", "there"],
             &["are", "there"],
             &["do", "you", "see"],
@@ -48,8 +48,12 @@ impl Question {
             &["can", "you", "hear"],
             &["does", "the", "picture", "show"],
             &["does", "it", "show"],
-            &["is", "this"],
-            &["is", "it"],
+            &["is", "this", "a"],
+            &["is", "this", "an"],
+            &["is", "it", "a"],
+            &["is", "it", "an"],
+            &["are", "these"],
+            &["does", "this", "show"],
         ];
         if let Some(Some(noun)) = starts(&presence) {
             return Question::Presence(noun);

@@ -1,0 +1,3 @@
+//! Finders of things. One file a model.
+
+pub mod nanodet;

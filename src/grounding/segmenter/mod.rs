@@ -1,0 +1,3 @@
+//! Outliners. One file a model.
+
+pub mod u2net;
