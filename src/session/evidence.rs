@@ -69,12 +69,7 @@ async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Resu
     Ok(found.into_iter().next().map_or_else(Vec::new, |entity| entity.things))
 }
 
-async fn presence(
-    noun: &str,
-    scene: Option<&Scene>,
-    heard: Option<&Heard>,
-    matcher: &Matcher<'_>,
-) -> Result<String> {
+async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<String> {
     if let Some(scene) = scene {
         let things = things_called(noun, scene, matcher).await?;
         if let Some(first) = things.first() {

@@ -19,7 +19,7 @@ pub use scene::{Heard, Scene, ShownSound, ShownThing, shown_boxes};
 
 use crate::bundle::{LoadedPart, Loader};
 use crate::canvas::Export;
-use crate::encoders::yamnet::{self, Yamnet};
+use crate::encoders::yamnet::Yamnet;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::{Embedder, Entity, Matcher};
 use crate::grounding::scene::Eyes;
@@ -50,9 +50,9 @@ pub struct AskOptions {
     /// Longest answer of the language model, in tokens.
     pub max_tokens: usize,
     /// 0 gives the most likely answer; more gives more varied ones, usually up to 1.
-    pub temperature: f64,
+    pub temperature: f32,
     /// Only the likeliest tokens that together have this probability, 0..1.
-    pub top_p: Option<f64>,
+    pub top_p: Option<f32>,
     /// Only so many of the likeliest tokens.
     pub top_k: Option<usize>,
     /// Above 1: tokens that were used become less likely.
@@ -157,9 +157,9 @@ impl Session {
             "tagger" => models.tagger = Some(tagger::load(&part)?),
             "detector" => models.detector = Some(detector::load(&part)?),
             "segmenter" => models.segmenter = Some(segmenter::load(&part)?),
-            "audio_encoder" => models.ears = Some(Rc::new(yamnet::load(&part)?)),
-            "text_embedder" => models.embedder = Some(Rc::new(Embedder::load_part(&part)?)),
-            "language" => models.language = Some(Rc::new(language::load(&part)?)),
+            "audio_encoder" => models.ears = Some(Rc::new(load_ears(&part)?)),
+            "text_embedder" => models.embedder = Some(Rc::new(load_embedder(&part)?)),
+            "language" => models.language = Some(Rc::new(load_language(&part)?)),
             other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
         }
         Ok(())
@@ -316,6 +316,28 @@ impl Session {
     }
 }
 
+fn load_ears(part: &LoadedPart<Weights>) -> Result<Yamnet> {
+    check_model(part, "yamnet")?;
+    Yamnet::load(&part.config()?, &part.weights, &part.json_file::<Vec<String>>("audioset_labels.json")?)
+}
+
+fn load_embedder(part: &LoadedPart<Weights>) -> Result<Embedder> {
+    check_model(part, "minilm")?;
+    Embedder::load(&part.config()?, &part.weights, part.file("minilm_tokenizer.json")?)
+}
+
+fn load_language(part: &LoadedPart<Weights>) -> Result<LanguageModel> {
+    check_model(part, "llama")?;
+    LanguageModel::load(&part.config, &part.weights, part.file("tokenizer.json")?)
+}
+
+fn check_model(part: &LoadedPart<Weights>, known: &str) -> Result<()> {
+    if part.model == known {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!("a model {:?} here; known is {known}", part.model)))
+}
+
 /// The error while parts are on their way.
 fn not_loaded(what: &str) -> Error {
     Error::Input(format!("the model for {what} is not loaded yet; wait until it is, or load a bundle that has one"))
@@ -393,9 +415,7 @@ impl Turn<'_> {
                 }
                 Ok(())
             }
-            Question::SoundSource if sound.is_some() => {
-                self.speak(Topic::Sound, sound, question, "", draft).await
-            }
+            Question::SoundSource if sound.is_some() => self.speak(Topic::Sound, sound, question, "", draft).await,
             _ => {
                 let facts = [picture, sound].into_iter().flatten().collect::<String>();
                 self.speak(Topic::Everything, Some(facts).filter(|facts| !facts.is_empty()), question, "", draft).await
@@ -475,8 +495,8 @@ impl Turn<'_> {
         options.max_new_tokens = max_tokens;
         options.opening = opening.to_owned();
         options.sampling.temperature = temperature;
-        options.sampling.top_p = top_p.or(options.sampling.top_p);
-        options.sampling.top_k = top_k.or(options.sampling.top_k);
+        options.sampling.top_p = top_p.unwrap_or(options.sampling.top_p);
+        options.sampling.top_k = top_k.unwrap_or(options.sampling.top_k);
         options.sampling.repetition_penalty = repetition_penalty;
         options.sampling.seed = seed;
         Ok(options)

@@ -153,10 +153,7 @@ fn check_golden(golden: &Golden, device: &Device, bundle: Option<&Path>, json: b
     } else {
         for difference in &differences {
             let verdict = if difference.passes() { "ok" } else { "TOO FAR" };
-            println!(
-                "{:40} {:.3e}  (≤ {:.1e})  {verdict}",
-                difference.name, difference.max_abs, difference.tolerance
-            );
+            println!("{:40} {:.3e}  (≤ {:.1e})  {verdict}", difference.name, difference.max_abs, difference.tolerance);
         }
     }
     Ok(ExitCode::from(u8::from(!pass)))

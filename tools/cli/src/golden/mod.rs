@@ -66,11 +66,11 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
-    Component { kind: "text_level", run: text_level },
     Component { kind: "effnet_lite0", run: efficientnet::run },
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
     Component { kind: "yamnet", run: yamnet::run },
+    Component { kind: "text_level", run: text_level },
 ];
 
 /// The matcher's and the conversation's halves of one golden.
