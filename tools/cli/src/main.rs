@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use bubo::bundle::{Manifest, Scheme};
 use bubo::tensor::Device;
+use bubo::tensor::gpu::Gpu;
 use bubo_cli::convert::quantize::{Fit, Target};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::{bundle, inspect};
@@ -91,7 +92,7 @@ impl Engine {
     fn open(self) -> anyhow::Result<Device> {
         match self {
             Engine::Cpu => Ok(Device::Cpu),
-            Engine::Gpu => anyhow::bail!("the GPU engine is not there yet"),
+            Engine::Gpu => Ok(Device::Gpu(pollster::block_on(Gpu::open())?)),
         }
     }
 }
