@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use bubo::bundle::{Manifest, Scheme};
 use bubo::session::AskOptions;
 use bubo::tensor::Device;
+use bubo::tensor::gpu::Gpu;
 use bubo_cli::convert::quantize::{Fit, Target};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
@@ -128,7 +129,7 @@ impl Engine {
     fn open(self) -> anyhow::Result<Device> {
         match self {
             Engine::Cpu => Ok(Device::Cpu),
-            Engine::Gpu => anyhow::bail!("the GPU engine is not there yet"),
+            Engine::Gpu => Ok(Device::Gpu(pollster::block_on(Gpu::open())?)),
         }
     }
 }

@@ -3,21 +3,28 @@
 use std::path::Path;
 
 use anyhow::Context;
+use bubo::bundle::{LoadedPart, MANIFEST_FILE};
 use bubo::language::LanguageModel;
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
 
+use crate::bundle::load_part;
 use crate::convert::{Part, StoredTensor, smollm2};
 
-/// Loads the language part of a checkpoint's file or package folder.
+/// Loads the language part of a bundle's folder, or of a checkpoint's file or package folder.
 ///
 /// # Errors
 /// If it cannot be read or does not fit the model.
 pub fn load_language(source: &Path, device: &Device) -> anyhow::Result<LanguageModel> {
-    let part = smollm2::convert(source)?;
-    let (config, files) = (part.config.clone(), part.files.clone());
-    let weights = weights(part, device)?;
-    let (_, tokenizer) = files.iter().find(|(name, _)| name == "tokenizer.json").context("it has no tokenizer.json")?;
+    let (config, weights, files) = if source.join(MANIFEST_FILE).exists() {
+        let LoadedPart { config, weights, files, .. } = load_part(Some(source), "language", device)?;
+        (config, weights, files)
+    } else {
+        let mut part = smollm2::convert(source)?;
+        let (config, files) = (std::mem::take(&mut part.config), std::mem::take(&mut part.files));
+        (config, weights(part, device)?, files.into_iter().collect())
+    };
+    let tokenizer = files.get("tokenizer.json").context("it has no tokenizer.json")?;
     let model = LanguageModel::load(&config, &weights, tokenizer)?;
     weights.finish()?;
     Ok(model)

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bubo::nn::{WeightMap, Weights};
-use bubo::tensor::{Device, Tensor};
+use bubo::bundle::LoadedPart;
+use bubo::nn::Weights;
+use bubo::tensor::Device;
 use serde::de::DeserializeOwned;
 
-use crate::convert::{MINI, StoredTensor};
+use crate::bundle::load_part;
+use crate::convert::MINI;
 
 /// Configuration, weights and files of one part.
 pub struct RealPart {
@@ -23,8 +25,12 @@ impl RealPart {
     ///
     /// # Errors
     /// If neither is there, or it is damaged.
-    pub fn open(name: &str, device: &Device, _bundle: Option<&Path>) -> Result<Self> {
-        Self::convert(name, device)
+    pub fn open(name: &str, device: &Device, bundle: Option<&Path>) -> Result<Self> {
+        if bundle.is_none() {
+            return Self::convert(name, device);
+        }
+        let LoadedPart { config, weights, files, .. } = load_part(bundle, name, device)?;
+        Ok(Self { config, weights, files })
     }
 
     /// Converts the part's packages, fetched before, in memory.
@@ -34,27 +40,11 @@ impl RealPart {
     pub fn convert(name: &str, device: &Device) -> Result<Self> {
         let recipe = MINI.iter().find(|recipe| recipe.part == name).with_context(|| format!("no recipe for {name}"))?;
         let package = recipe.inputs.first().context("the recipe reads no package")?;
-        let folder = parts_folder().join(package);
-        let part = (recipe.convert)(&folder)
+        let mut part = (recipe.convert)(&parts_folder().join(package))
             .with_context(|| format!("part {name}; `cargo xtask bundle` fetches what it is made of"))?;
-        let mut map = WeightMap::default();
-        for tensor in part.tensors {
-            let stripped = tensor.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-            let stripped =
-                stripped.with_context(|| format!("{} lacks the prefix of its part", tensor.name))?.to_owned();
-            match (tensor.load)()? {
-                StoredTensor::F32 { dims, data } => {
-                    map.insert_tensor(stripped, Tensor::from_f32(&data, &dims, device)?)?;
-                }
-                StoredTensor::F16 { dims, data } => {
-                    let data: Vec<f32> = data.iter().map(|x| x.to_f32()).collect();
-                    map.insert_tensor(stripped, Tensor::from_f32(&data, &dims, device)?)?;
-                }
-                StoredTensor::Quantized(blocks) => map.insert_quantized(stripped, blocks, device)?,
-            }
-        }
-        let files = part.files.into_iter().collect();
-        Ok(Self { config: part.config, weights: Weights::new(map), files })
+        let files = std::mem::take(&mut part.files).into_iter().collect();
+        let config = std::mem::take(&mut part.config);
+        Ok(Self { config, weights: crate::part::weights(part, device)?, files })
     }
 
     /// Its configuration.
