@@ -18,7 +18,13 @@ pub mod nn;
 
 pub mod encoders;
 
+pub mod language;
+
 pub mod grounding;
+
+pub mod canvas;
+
+pub mod session;
 
 #[cfg(target_arch = "wasm32")]
 pub mod web;

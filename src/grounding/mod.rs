@@ -1,6 +1,8 @@
 //! What is in the picture and where: tags, boxes, masks, and which words of an answer mean which of them.
 
+pub mod caption;
 pub mod detector;
+pub mod matcher;
 pub mod scene;
 pub mod segmenter;
 pub mod tagger;

@@ -4,6 +4,7 @@
 pub mod decode;
 mod image;
 mod log_mel;
+mod mask_cleanup;
 mod region;
 mod resample;
 mod resize;
@@ -11,6 +12,7 @@ mod waveform;
 
 pub use image::RgbImage;
 pub use log_mel::{LogMel, MelConfig};
+pub use mask_cleanup::{HOLE_PX, SmallRegions};
 pub use region::{BoxPx, Mask};
 pub use resize::{CropPx, Filter};
 pub use waveform::Waveform;

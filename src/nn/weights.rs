@@ -4,9 +4,11 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use crate::bundle::QuantizedBlocks;
+use half::f16;
+
+use crate::bundle::{Format, Loader, QuantizedBlocks, Section, Sink};
 use crate::error::{Error, Result};
-use crate::tensor::{Matrix, Tensor};
+use crate::tensor::{Device, Matrix, Precision, Tensor};
 
 /// One weight as it was stored.
 #[derive(Debug, Clone)]
@@ -22,9 +24,15 @@ pub enum Weight {
 pub struct WeightMap {
     weights: BTreeMap<String, Weight>,
     used: RefCell<BTreeSet<String>>,
+    precision: Precision,
 }
 
 impl WeightMap {
+    /// Sets the precision of activations for the quantised matrices that are inserted from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// Adds a tensor of numbers.
     ///
     /// # Errors
@@ -37,13 +45,9 @@ impl WeightMap {
     ///
     /// # Errors
     /// [`Error::Corrupt`] if the name is taken, [`Error::OutOfMemory`] if it does not fit.
-    pub fn insert_quantized(
-        &mut self,
-        name: String,
-        blocks: QuantizedBlocks,
-        device: &crate::tensor::Device,
-    ) -> Result<()> {
-        self.insert(name, Weight::Matrix(Rc::new(Matrix::quantized(blocks, device)?)))
+    pub fn insert_quantized(&mut self, name: String, blocks: QuantizedBlocks, device: &Device) -> Result<()> {
+        let matrix = Matrix::quantized(blocks, device)?.with_precision(self.precision);
+        self.insert(name, Weight::Matrix(Rc::new(matrix)))
     }
 
     fn insert(&mut self, name: String, weight: Weight) -> Result<()> {
@@ -91,6 +95,14 @@ impl Weights {
     /// Whether the weight exists; asking does not count as use.
     pub fn contains(&self, name: &str) -> bool {
         self.map.weights.contains_key(&self.full_name(name))
+    }
+
+    /// Sizes of a weight's axes, if it exists; asking does not count as use.
+    pub fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        self.map.weights.get(&self.full_name(name)).map(|weight| match weight {
+            Weight::Tensor(tensor) => tensor.dims().to_vec(),
+            Weight::Matrix(matrix) => vec![matrix.rows(), matrix.cols()],
+        })
     }
 
     fn get(&self, name: &str, expected: &[usize]) -> Result<&Weight> {
@@ -151,5 +163,106 @@ impl Weights {
             expected: "no tensors beyond those of the model".into(),
             found: format!("{} left over", left.len()),
         })
+    }
+}
+
+/// Loads the parts of a bundle as weights on a device.
+///
+/// ```no_run
+/// # use std::rc::Rc;
+/// # use bubo::{bundle::{FileSource, NoCache}, host::Host, nn::{WeightLoader, WeightSink}, tensor::Device};
+/// # async fn load(host: Rc<dyn Host>) -> bubo::Result<()> {
+/// let source = Rc::new(FileSource::new("bundles/bubo-mini"));
+/// let mut loader = WeightLoader::open(source, Rc::new(NoCache), host, || WeightSink::new(Device::Cpu)).await?;
+/// let tagger = loader.load_part("tagger", &mut |progress| println!("{}", progress.loaded)).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub type WeightLoader = Loader<WeightSink>;
+
+/// Collects a part's tensors as their bytes arrive and puts each on the device once it is whole.
+#[derive(Debug)]
+pub struct WeightSink {
+    device: Device,
+    map: WeightMap,
+    filling: BTreeMap<String, Filling>,
+}
+
+/// A tensor of which bytes are still to come.
+#[derive(Debug)]
+struct Filling {
+    format: Format,
+    shape: Vec<usize>,
+    sections: BTreeMap<Section, Vec<u8>>,
+}
+
+impl WeightSink {
+    /// A sink that puts weights on `device`.
+    pub fn new(device: Device) -> Self {
+        Self { device, map: WeightMap::default(), filling: BTreeMap::new() }
+    }
+}
+
+fn not_begun(name: &str) -> Error {
+    Error::corrupt(name, "bytes of a tensor that has not begun")
+}
+
+fn halves(bytes: &[u8]) -> Vec<f16> {
+    bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect()
+}
+
+impl Sink for WeightSink {
+    type Output = Weights;
+
+    fn begin(&mut self, name: &str, format: Format, shape: &[usize]) -> Result<()> {
+        self.map.weights.remove(name);
+        let filling = Filling { format, shape: shape.to_vec(), sections: BTreeMap::new() };
+        self.filling.insert(name.to_owned(), filling);
+        Ok(())
+    }
+
+    fn bytes(&mut self, name: &str, section: Section, at: usize, bytes: &[u8]) -> Result<()> {
+        let filling = self.filling.get_mut(name).ok_or_else(|| not_begun(name))?;
+        let length = filling.format.section_bytes(&filling.shape, section).unwrap_or(0);
+        let end = at.checked_add(bytes.len()).filter(|end| *end <= length);
+        let end = end.ok_or_else(|| Error::corrupt(name, format!("bytes beyond the {length} of its section")))?;
+        let buffer = filling.sections.entry(section).or_default();
+        if buffer.capacity() < length {
+            let missing = length - buffer.len();
+            buffer
+                .try_reserve_exact(missing)
+                .map_err(|_| Error::OutOfMemory(format!("{name} needs {length} bytes")))?;
+        }
+        if buffer.len() < end {
+            buffer.resize(end, 0);
+        }
+        buffer[at..end].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end(&mut self, name: &str) -> Result<()> {
+        let mut filling = self.filling.remove(name).ok_or_else(|| not_begun(name))?;
+        let mut take = |section| filling.sections.remove(&section).unwrap_or_default();
+        let values = take(Section::Values);
+        let numbers: Vec<f32> = match filling.format {
+            Format::F32 => values.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect(),
+            Format::F16 => halves(&values).into_iter().map(f16::to_f32).collect(),
+            Format::Blocks(scheme) => {
+                let (scales, mins) = (halves(&take(Section::Scales)), halves(&take(Section::Mins)));
+                let &[rows, cols] = filling.shape.as_slice() else {
+                    return Err(Error::corrupt(name, "a quantised tensor that is no matrix"));
+                };
+                let blocks = QuantizedBlocks::new(scheme, rows, cols, values, scales, mins)?;
+                return self.map.insert_quantized(name.to_owned(), blocks, &self.device);
+            }
+        };
+        self.map.insert_tensor(name.to_owned(), Tensor::from_f32(&numbers, &filling.shape, &self.device)?)
+    }
+
+    fn finish(self, prefix: &str) -> Result<Weights> {
+        match self.filling.keys().next() {
+            Some(name) => Err(Error::corrupt(name, "some of its bytes never came")),
+            None => Ok(Weights::new(self.map).pp(prefix.trim_end_matches('.'))),
+        }
     }
 }

@@ -2,5 +2,9 @@
 //!
 //! Never shipped to a browser and never imported by the library.
 
+pub mod bundle;
 pub mod convert;
 pub mod golden;
+pub mod host;
+pub mod inspect;
+pub mod part;

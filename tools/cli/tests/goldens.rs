@@ -24,6 +24,33 @@ fn unknown_component_is_an_error() {
 }
 
 #[test]
+fn bert_is_the_original() {
+    check("bert");
+}
+
+#[test]
+fn word_pieces_and_captions_are_the_original() {
+    check("bert_wordpiece");
+}
+
+#[test]
+fn sentence_embeddings_are_those_of_onnxruntime() {
+    check("minilm");
+}
+
+#[test]
+fn masks_are_cleaned_as_in_the_original() {
+    check("mask_cleanup");
+}
+
+#[test]
+fn qformers_equal_the_original() {
+    for name in ["qformer_vision", "qformer_audio", "qformer_hf"] {
+        check(name);
+    }
+}
+
+#[test]
 fn effnet_lite0() {
     for picture in ["astronaut", "chelsea", "coffee"] {
         check(&format!("effnet_lite0_{picture}"));

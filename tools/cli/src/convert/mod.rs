@@ -3,9 +3,14 @@
 pub mod checkpoint;
 pub mod convolution;
 pub mod efficientnet;
+pub mod ggml;
+pub mod gguf;
+pub mod minilm;
 pub mod nanodet;
 pub mod onnx;
 pub mod pickle;
+pub mod quantize;
+pub mod smollm2;
 pub mod tfjs;
 pub mod u2netp;
 pub mod yamnet;
@@ -92,6 +97,8 @@ pub const MINI: &[Recipe] = &[
     Recipe { part: "detector", inputs: &["nanodet"], convert: nanodet::convert },
     Recipe { part: "segmenter", inputs: &["u2netp"], convert: u2netp::convert },
     Recipe { part: "audio_encoder", inputs: &["yamnet"], convert: yamnet::convert },
+    Recipe { part: "text_embedder", inputs: &["minilm", "minilm-tokenizer"], convert: minilm::convert },
+    Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
 ];
 
 /// The file `name` of a source folder; a source that is itself a file stands for it.

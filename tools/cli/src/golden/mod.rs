@@ -1,9 +1,18 @@
 //! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
 
+mod bert;
+mod bert_wordpiece;
+mod conversation;
 mod efficientnet;
 mod file;
+mod llama;
+mod mask_cleanup;
+mod matcher;
+mod minilm;
 mod nanodet;
+mod qformer;
 mod real_part;
+mod smollm2;
 mod u2net;
 mod yamnet;
 
@@ -32,6 +41,11 @@ impl Difference {
     }
 }
 
+/// A comparison of things that are equal or not: how many were not.
+pub fn count_difference(name: &str, wrong: usize) -> Difference {
+    Difference { name: name.to_owned(), max_abs: wrong as f64, tolerance: 0.0 }
+}
+
 /// Runs one kind of component: golden, device, folder of the bundle for goldens of real weights.
 pub type Run = fn(&Golden, &Device, Option<&Path>) -> anyhow::Result<Vec<Difference>>;
 
@@ -45,11 +59,26 @@ pub struct Component {
 
 /// All components; the first whose kind starts a golden's name runs it.
 pub const COMPONENTS: &[Component] = &[
+    Component { kind: "bert_wordpiece", run: bert_wordpiece::run },
+    Component { kind: "bert", run: bert::run },
+    Component { kind: "qformer", run: qformer::run },
+    Component { kind: "llama", run: llama::run },
+    Component { kind: "mask_cleanup", run: mask_cleanup::run },
+    Component { kind: "minilm", run: minilm::run },
+    Component { kind: "smollm2", run: smollm2::run },
     Component { kind: "effnet_lite0", run: efficientnet::run },
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
     Component { kind: "yamnet", run: yamnet::run },
+    Component { kind: "text_level", run: text_level },
 ];
+
+/// The matcher's and the conversation's halves of one golden.
+fn text_level(golden: &Golden, device: &Device, _: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
+    let mut differences = conversation::run(golden, device)?;
+    differences.extend(matcher::run(golden)?);
+    Ok(differences)
+}
 
 /// Largest absolute difference allowed on the CPU engine, by the start of the component's name: figures of the
 /// goldens' README. The GPU engine is given four times that, since it sums in another order.

@@ -1,0 +1,111 @@
+//! Builds a bundle from the packages that hold its parts.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use bubo::bundle::{MANIFEST_FILE, Manifest};
+use sha2::{Digest, Sha256};
+
+use super::shard::hex;
+use super::writer::{BundleWriter, stored_files};
+use crate::convert::quantize::{Target, quantized_part};
+use crate::convert::{MINI, Part, Recipe};
+
+const DESCRIPTION: &str = "Small pretrained parts from package registries: ImageNet tags, COCO boxes, saliency masks, \
+                           AudioSet sounds, sentence embeddings, and a language model of 135 M parameters";
+
+/// Builds `bubo-mini` in `out` from the unpacked packages, each in a folder of its name within `parts`. Returns the
+/// manifest, and whether anything had to be done: what was built before from the same inputs by the same program stays.
+///
+/// # Errors
+/// If an input is missing or cannot be converted.
+pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::Result<(Manifest, bool)> {
+    let stamp_file = out.with_extension("stamp");
+    let stamp = stamp(parts)?;
+    if fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp) {
+        if let Some(manifest) = intact(out) {
+            return Ok((manifest, false));
+        }
+    }
+    let mut writer = BundleWriter::new(out, "bubo-mini", env!("CARGO_PKG_VERSION"), DESCRIPTION)?;
+    for recipe in MINI {
+        report(&format!("converting {}", recipe.part));
+        let part = (recipe.convert)(&input(parts, recipe.inputs.first())?).with_context(|| recipe.part)?;
+        check_name(recipe, &part)?;
+        writer.add(part).with_context(|| recipe.part)?;
+    }
+    let manifest = writer.finish()?;
+    fs::write(&stamp_file, stamp).with_context(|| format!("could not write {}", stamp_file.display()))?;
+    Ok((manifest, true))
+}
+
+/// Converts one checkpoint to a bundle of one part, its matrices quantised if a target is given.
+///
+/// # Errors
+/// If there is no recipe for `part`, or the checkpoint does not fit it.
+pub fn convert_one(part: &str, source: &Path, out: &Path, target: Option<Target>) -> anyhow::Result<Manifest> {
+    let Some(recipe) = MINI.iter().find(|recipe| recipe.part == part) else {
+        let known = MINI.iter().map(|recipe| recipe.part).collect::<Vec<_>>().join(", ");
+        bail!("there is no recipe for {part:?}; known are: {known}");
+    };
+    let mut converted = (recipe.convert)(source)?;
+    check_name(recipe, &converted)?;
+    if let Some(target) = target {
+        converted = quantized_part(converted, target);
+    }
+    let mut writer = BundleWriter::new(out, part, env!("CARGO_PKG_VERSION"), "")?;
+    writer.add(converted)?;
+    writer.finish()
+}
+
+fn check_name(recipe: &Recipe, part: &Part) -> anyhow::Result<()> {
+    ensure!(recipe.part == part.name, "the recipe of {} made {}", recipe.part, part.name);
+    Ok(())
+}
+
+/// The folder of a package.
+fn input(parts: &Path, package: Option<&&str>) -> anyhow::Result<PathBuf> {
+    let folder = parts.join(package.context("the recipe names no package")?);
+    ensure!(folder.is_dir(), "there is no folder {}; `cargo xtask bundle` fetches it", folder.display());
+    Ok(folder)
+}
+
+/// What the bundle depends on: the inputs and this program.
+fn stamp(parts: &Path) -> anyhow::Result<String> {
+    let mut files = vec![std::env::current_exe().context("where is this program?")?];
+    for package in MINI.iter().flat_map(|recipe| recipe.inputs) {
+        let folder = input(parts, Some(package))?;
+        let entries = fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
+        let mut found = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        found.sort();
+        files.extend(found.into_iter().filter(|path| path.is_file()));
+    }
+    let mut hash = Sha256::new();
+    for path in files {
+        let mut file = fs::File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
+        std::io::copy(&mut file, &mut HashWriter(&mut hash))?;
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The manifest of the bundle in `out` if all its files are there in their full length.
+fn intact(out: &Path) -> Option<Manifest> {
+    let manifest = Manifest::parse(&fs::read(out.join(MANIFEST_FILE)).ok()?).ok()?;
+    let length = |file: &str| fs::metadata(out.join(file)).map_or(u64::MAX, |metadata| metadata.len());
+    let total: u64 = stored_files(&manifest).map(length).fold(0, u64::saturating_add);
+    (total == manifest.total_bytes()).then_some(manifest)
+}

@@ -1,0 +1,45 @@
+//! Parts in memory without a bundle: a converted checkpoint straight to a model.
+
+use std::path::Path;
+
+use anyhow::Context;
+use bubo::language::LanguageModel;
+use bubo::nn::{WeightMap, Weights};
+use bubo::tensor::{Device, Tensor};
+
+use crate::convert::{Part, StoredTensor, smollm2};
+
+/// Loads the language part of a checkpoint's file or package folder.
+///
+/// # Errors
+/// If it cannot be read or does not fit the model.
+pub fn load_language(source: &Path, device: &Device) -> anyhow::Result<LanguageModel> {
+    let part = smollm2::convert(source)?;
+    let (config, files) = (part.config.clone(), part.files.clone());
+    let weights = weights(part, device)?;
+    let (_, tokenizer) = files.iter().find(|(name, _)| name == "tokenizer.json").context("it has no tokenizer.json")?;
+    let model = LanguageModel::load(&config, &weights, tokenizer)?;
+    weights.finish()?;
+    Ok(model)
+}
+
+/// Puts a part's weights on `device`, its prefix stripped from their names.
+///
+/// # Errors
+/// If a tensor cannot be read or does not fit the device.
+pub fn weights(part: Part, device: &Device) -> anyhow::Result<Weights> {
+    let prefix = format!("{}.", part.name);
+    let mut map = WeightMap::default();
+    for tensor in part.tensors {
+        let name = tensor.name.strip_prefix(&prefix).unwrap_or(&tensor.name).to_owned();
+        match (tensor.load)()? {
+            StoredTensor::F32 { dims, data } => map.insert_tensor(name, Tensor::from_f32(&data, &dims, device)?)?,
+            StoredTensor::F16 { dims, data } => {
+                let data: Vec<f32> = data.iter().map(|number| number.to_f32()).collect();
+                map.insert_tensor(name, Tensor::from_f32(&data, &dims, device)?)?;
+            }
+            StoredTensor::Quantized(blocks) => map.insert_quantized(name, blocks, device)?,
+        }
+    }
+    Ok(Weights::new(map))
+}
