@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bubo::bundle::LoadedPart;
 use bubo::nn::Weights;
 use bubo::tensor::Device;
 use serde::de::DeserializeOwned;
 
 use crate::bundle::load_part;
 use crate::convert::MINI;
+use crate::part;
 
 /// Configuration, weights and files of one part.
 pub struct RealPart {
@@ -29,22 +29,18 @@ impl RealPart {
         if bundle.is_none() {
             return Self::convert(name, device);
         }
-        let LoadedPart { config, weights, files, .. } = load_part(bundle, name, device)?;
-        Ok(Self { config, weights, files })
+        let loaded = load_part(bundle, name, device)?;
+        Ok(Self { config: loaded.config, weights: loaded.weights, files: loaded.files })
     }
 
     /// Converts the part's packages, fetched before, in memory.
-    ///
-    /// # Errors
-    /// If the packages are not there or the recipe fails.
-    pub fn convert(name: &str, device: &Device) -> Result<Self> {
+    fn convert(name: &str, device: &Device) -> Result<Self> {
         let recipe = MINI.iter().find(|recipe| recipe.part == name).with_context(|| format!("no recipe for {name}"))?;
         let package = recipe.inputs.first().context("the recipe reads no package")?;
-        let mut part = (recipe.convert)(&parts_folder().join(package))
+        let converted = (recipe.convert)(&parts_folder().join(package))
             .with_context(|| format!("part {name}; `cargo xtask bundle` fetches what it is made of"))?;
-        let files = std::mem::take(&mut part.files).into_iter().collect();
-        let config = std::mem::take(&mut part.config);
-        Ok(Self { config, weights: crate::part::weights(part, device)?, files })
+        let (config, files) = (converted.config.clone(), converted.files.iter().cloned().collect());
+        Ok(Self { config, weights: part::weights(converted, device)?, files })
     }
 
     /// Its configuration.
@@ -64,8 +60,12 @@ impl RealPart {
     }
 }
 
-/// Where the packages' files lie, unless `BUBO_PARTS` says otherwise.
+/// Where `cargo xtask` puts the packages' files: `parts` in `BUBO_CACHE`, else `$XDG_CACHE_HOME/bubo`, else
+/// `~/.cache/bubo`.
 pub fn parts_folder() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/bubo/parts");
-    std::env::var_os("BUBO_PARTS").map_or_else(home, |folder| Path::new(&folder).to_owned())
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("BUBO_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("bubo")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/bubo")));
+    cache.unwrap_or_default().join("parts")
 }
