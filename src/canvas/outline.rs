@@ -20,9 +20,8 @@ const STEPS: [[i64; 2]; 4] = [[1, 0], [0, 1], [-1, 0], [0, -1]];
 /// touch by a corner only belong together.
 pub fn outlines(mask: &Mask) -> Vec<Outline> {
     let (width, height) = (mask.width() as i64, mask.height() as i64);
-    let inside = |x: i64, y: i64| {
-        (0..width).contains(&x) && (0..height).contains(&y) && mask.inside()[(y * width + x) as usize]
-    };
+    let inside =
+        |x: i64, y: i64| (0..width).contains(&x) && (0..height).contains(&y) && mask.inside()[(y * width + x) as usize];
     // Whether the edge from corner (x, y) on in a direction has the mask to its right and none to its left.
     let edge = |x: i64, y: i64, direction: usize| match direction {
         0 => inside(x, y) && !inside(x, y - 1),

@@ -152,9 +152,10 @@ mod tests {
         let entity = |phrase: &str, things: Vec<usize>| Entity { phrase: phrase.into(), start: 0, end: 1, things };
         let entities = [entity("the cat", vec![1]), entity("two dogs", vec![0, 2]), entity("gone", vec![99])];
         let all = Overlay::answer(&things(), &entities, None, [1000, 600], Look::Original);
-        assert_eq!(all.layers.iter().map(|layer| layer.label.as_str()).collect::<Vec<_>>(), [
-            "the cat", "two dogs", "two dogs"
-        ]);
+        assert_eq!(
+            all.layers.iter().map(|layer| layer.label.as_str()).collect::<Vec<_>>(),
+            ["the cat", "two dogs", "two dogs"]
+        );
         assert_eq!((all.outline_width_px, all.text_height_px, all.rest), (11, 35, 1.0));
         let one = Overlay::answer(&things(), &entities, Some(0), [1000, 600], Look::Modern);
         assert_eq!((one.layers.len(), one.rest), (1, 0.55));

@@ -125,7 +125,10 @@ impl Canvas {
 
 /// Eight rows of eight pixels, the lowest bit leftmost; a filled square for a letter that the font lacks.
 fn glyph(letter: char) -> [u8; 8] {
-    font8x8::BASIC_FONTS.get(letter).or_else(|| font8x8::LATIN_FONTS.get(letter)).unwrap_or([0, 0, 60, 60, 60, 60, 0, 0])
+    font8x8::BASIC_FONTS
+        .get(letter)
+        .or_else(|| font8x8::LATIN_FONTS.get(letter))
+        .unwrap_or([0, 0, 60, 60, 60, 60, 0, 0])
 }
 
 #[cfg(test)]

@@ -85,8 +85,7 @@ impl Caption {
     /// As [`phrase`](Self::phrase), with the tokens of the block around `best` alone: the original's option
     /// `remove_combined`.
     pub fn phrase_of_block(&self, positions: &[usize], best: usize, tokenizer: &Tokenizer) -> String {
-        let ends: Vec<usize> =
-            (0..self.ids.len()).filter(|at| PHRASE_SEPARATORS.contains(&self.ids[*at])).collect();
+        let ends: Vec<usize> = (0..self.ids.len()).filter(|at| PHRASE_SEPARATORS.contains(&self.ids[*at])).collect();
         let right = ends.partition_point(|end| *end < best);
         let left = right.checked_sub(1).unwrap_or(ends.len().saturating_sub(1));
         let (Some(left), Some(right)) = (ends.get(left), ends.get(right)) else { return String::new() };

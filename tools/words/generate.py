@@ -44,13 +44,15 @@ airliner=airplane;suv=car;sedan=car;taxi=car;van=truck;pickup truck=truck;semi=t
 sailboat=boat;yacht=boat;stop sign=street sign;road sign=street sign;bow tie=necktie;soccer ball=ball;football=ball;
 tennis ball=ball;baseball=ball;basketball=ball;volleyball=ball;mug=cup;teacup=cup;coffee cup=cup;coffee mug=cup;
 loveseat=sofa;settee=sofa;flowerpot=pot plant;smartphone=cellular telephone;cheeseburger=sandwich;hamburger=sandwich;
-burger=sandwich;cupcake=cake;armchair=chair;fruit=food;vegetable=food;meal=food"""
+burger=sandwich;cupcake=cake;armchair=chair;macbook=laptop;chromebook=laptop;tote bag=handbag;schoolbag=backpack;wristwatch=clock;
+iphone=cellular telephone;stove=oven;cooker=oven;fruit=food;vegetable=food;meal=food"""
 
 # People: words that pictures are described with, whatever WordNet's first sense of them is.
 PEOPLE = """people;folk;guy;lady;gentleman;kid;toddler;baby;infant;pedestrian;rider;cyclist;skier;surfer;snowboarder;
 skateboarder;player;man;woman;boy;girl;child;youngster;teenager;adult;human;human being;couple;crowd;family;passenger;
 driver;biker;motorcyclist;astronaut;soldier;police officer;policeman;waiter;waitress;chef;cook;batter;pitcher;catcher;
-skater;swimmer;hiker;tourist;bride;groom;musician;singer;worker;farmer;student;teacher;doctor;nurse;fisherman;cowboy"""
+skater;swimmer;hiker;tourist;bride;groom;musician;singer;worker;farmer;student;teacher;doctor;nurse;fisherman;cowboy;bicyclist;
+fireman;firefighter;ballerina;businessman;businesswoman;sailor;goalkeeper;umpire;referee;bystander;onlooker"""
 
 # Names that WordNet does not give: word ~ a name of things.json that it may mean, beside what else it means.
 NAMES = """bike~bicycle;bike~motorcycle;motorbike~motorcycle;plane~airplane;aeroplane~airplane;aircraft~airplane;lorry~truck;
@@ -64,7 +66,9 @@ computer~laptop;computer mouse~mouse;remote~remote control;tv remote~remote cont
 cell phone~cellular telephone;mobile phone~cellular telephone;cellphone~cellular telephone;phone~cellular telephone;
 telephone~cellular telephone;microwave oven~microwave;fridge~refrigerator;teddy bear~teddy;stuffed bear~teddy;
 stuffed animal~teddy;hair drier~hand blower;hair dryer~hand blower;hairdryer~hand blower;blow dryer~hand blower;
-parking metre~parking meter;frisbee disc~frisbee;flying disc~frisbee;pizza pie~pizza;persons~person"""
+parking metre~parking meter;frisbee disc~frisbee;flying disc~frisbee;pizza pie~pizza;persons~person;pussycat~cat;moggy~cat;
+doggo~dog;pooch~dog;mutt~dog;parasol~umbrella;flatscreen~television;frankfurter~hotdog;teddybear~teddy;motor car~car;
+flower pot~pot plant;tv screen~television;goblet~wineglass;textbook~book;paperback~book"""
 
 
 def read_nouns(folder):

@@ -186,9 +186,11 @@ impl Reader<'_> {
     }
 
     fn plural_before(&self, at: usize) -> bool {
-        at > 0 && Speech::get().noun_bases(&self.words[at - 1].text).iter().any(|(base, plural)| {
-            *plural && (Lexicon::get().knows(base) || Speech::get().is_common_noun(base))
-        })
+        at > 0
+            && Speech::get()
+                .noun_bases(&self.words[at - 1].text)
+                .iter()
+                .any(|(base, plural)| *plural && (Lexicon::get().knows(base) || Speech::get().is_common_noun(base)))
     }
 
     fn ends_phrase(&self, at: usize) -> bool {
@@ -213,7 +215,9 @@ impl Reader<'_> {
         let starts = match text {
             "no" => next.is_some_and(|next| !matches!(next, "doubt" | "longer" | "matter" | "one")),
             "not" => next.is_none_or(|next| !matches!(next, "only" | "just" | "merely" | "simply" | "sure" | "clear")),
-            "without" | "neither" | "nor" | "never" | "cannot" | "zero" | "lacks" | "lacking" | "absence" | "lack" => true,
+            "without" | "neither" | "nor" | "never" | "cannot" | "zero" | "lacks" | "lacking" | "absence" | "lack" => {
+                true
+            }
             "instead" | "rather" => matches!(next, Some("of" | "than")),
             "free" => false,
             text => text.ends_with("n't"),

@@ -153,7 +153,8 @@ impl Speech {
                 })
             })
         };
-        if let Some(verb) = try_endings(&[("ing", ""), ("ing", "e"), ("ied", "y"), ("ed", ""), ("ed", "e"), ("d", "")]) {
+        if let Some(verb) = try_endings(&[("ing", ""), ("ing", "e"), ("ied", "y"), ("ed", ""), ("ed", "e"), ("d", "")])
+        {
             return Some((verb, true));
         }
         try_endings(&[("ies", "y"), ("es", ""), ("s", "")]).map(|verb| (verb, false))

@@ -43,3 +43,13 @@ fn sentence_embeddings_are_those_of_onnxruntime() {
 fn masks_are_cleaned_as_in_the_original() {
     check("mask_cleanup");
 }
+
+#[test]
+fn prompts_and_matching_replies_are_the_original() {
+    check("text_level");
+}
+
+#[test]
+fn few_words_are_tied_to_the_wrong_thing() {
+    check("matcher_pairs");
+}

@@ -48,7 +48,8 @@ pub fn run(golden: &Golden, _: &Device, _: Option<&Path>) -> anyhow::Result<Vec<
         differences.push(count_difference(name, wrong.count()));
     }
     let changed = golden.u8("out.changed_holes400")?;
-    let wrong = (0..count).filter(|i| masks[*i].without_small(SmallRegions::Holes, 400).is_some() != (changed[*i] != 0));
+    let wrong =
+        (0..count).filter(|i| masks[*i].without_small(SmallRegions::Holes, 400).is_some() != (changed[*i] != 0));
     differences.push(count_difference("out.changed_holes400", wrong.count()));
     // The original's boxes name the last pixel, ours the one after it; an empty mask has all zeros there.
     let boxes: Vec<f32> = masks
@@ -60,7 +61,8 @@ pub fn run(golden: &Golden, _: &Device, _: Option<&Path>) -> anyhow::Result<Vec<
     let mut wrong = 0;
     for (runs, index) in config.rle.iter().zip(&config.rle_of) {
         let rle = Rle::encode(&masks[*index]);
-        wrong += usize::from(rle.run_lengths()? != runs.counts || rle.size != runs.size || rle.decode()? != masks[*index]);
+        wrong +=
+            usize::from(rle.run_lengths()? != runs.counts || rle.size != runs.size || rle.decode()? != masks[*index]);
     }
     differences.push(count_difference("config.rle", wrong));
     Ok(differences)

@@ -29,8 +29,7 @@ pub fn run(golden: &Golden) -> anyhow::Result<Vec<Difference>> {
         let names: Vec<&str> = case.entities.iter().map(String::as_str).collect();
         queries += usize::from(query(&names, &case.text) != case.query);
         let items = case.entities.iter().zip(&case.colors);
-        let items: Vec<Item> =
-            items.map(|(name, color)| Item { name: name.clone(), color: color.clone() }).collect();
+        let items: Vec<Item> = items.map(|(name, color)| Item { name: name.clone(), color: color.clone() }).collect();
         let found = parse(&case.text, &items, &case.reply);
         highlights += usize::from(found.highlight != case.highlight);
         states += usize::from(found.match_state.into_iter().collect::<BTreeMap<_, _>>() != case.match_state);

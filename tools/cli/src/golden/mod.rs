@@ -7,6 +7,7 @@ mod file;
 mod llama;
 mod mask_cleanup;
 mod matcher;
+mod matcher_pairs;
 mod minilm;
 mod smollm2;
 
@@ -56,6 +57,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert", run: bert::run },
     Component { kind: "llama", run: llama::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
+    Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
     Component { kind: "text_level", run: text_level },
