@@ -169,7 +169,7 @@ fn check_spans(answer: &str, count: usize, found: &[Entity]) {
 
 #[test]
 fn offsets_count_characters() {
-    let answer = "🐕‍🦺 Ein naïve\u{308} dog’s cafe\u{301} — and a cat";
+    let answer = "🐕‍🦺 A naïve\u{308} dog’s cafe\u{301} — and a cat";
     let found = entities(answer, &["dog", "cat"]);
     assert_eq!(shown(&found), "naïve\u{308} dog:0|cat:1");
     check_spans(answer, 2, &found);
