@@ -173,7 +173,7 @@ impl Reader<'_> {
             Kind::Verb | Kind::VerbOrNoun if noun_before => {
                 // "the bus stop" is a noun, as a verb would end in s; "the dog runs" is a verb, "coffee cups" a noun.
                 let noun_form = !third_person || (kind == Kind::VerbOrNoun && known);
-                if noun_form && !self.takes_object(at) && !self.plural_before(at) { Kind::Noun } else { Kind::Verb }
+                if noun_form && !self.takes_object(at) && !self.plural_subject(at) { Kind::Noun } else { Kind::Verb }
             }
             Kind::Verb | Kind::VerbOrNoun if self.before == Before::Nothing && self.takes_pronoun(at) => Kind::Verb,
             Kind::Verb | Kind::VerbOrNoun if self.before == Before::Determiner => Kind::Noun,
@@ -216,6 +216,12 @@ impl Reader<'_> {
                 .noun_bases(&self.words[at - 1].text)
                 .iter()
                 .any(|(base, plural)| *plural && (Lexicon::get().knows(base) || Speech::get().is_common_noun(base)))
+    }
+
+    /// Whether a verb after the open phrase would have no s: "several sheep graze", "a cat and a dog sit".
+    fn plural_subject(&self, at: usize) -> bool {
+        let joined = |first: usize| (first.saturating_sub(2)..first).any(|before| self.words[before].text == "and");
+        self.plural_before(at) || self.open.is_some_and(|open| open.several || joined(open.first))
     }
 
     fn ends_phrase(&self, at: usize) -> bool {
