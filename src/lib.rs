@@ -24,6 +24,8 @@ pub mod grounding;
 
 pub mod canvas;
 
+pub mod session;
+
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

@@ -117,6 +117,11 @@ impl QuantizedBlocks {
         &self.mins
     }
 
+    /// Gives up the values, scales and minima, for an engine that orders them its own way.
+    pub fn into_parts(self) -> (Vec<u8>, Vec<f16>, Vec<f16>) {
+        (self.values, self.scales, self.mins)
+    }
+
     /// Writes the values of `row` as numbers into `out`, which has `cols` places.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use half::f16;
 
 use crate::bundle::{Format, Loader, QuantizedBlocks, Section, Sink};
 use crate::error::{Error, Result};
-use crate::tensor::{Device, Matrix, Tensor};
+use crate::tensor::{Device, Matrix, Precision, Tensor};
 
 /// One weight as it was stored.
 #[derive(Debug, Clone)]
@@ -24,9 +24,15 @@ pub enum Weight {
 pub struct WeightMap {
     weights: BTreeMap<String, Weight>,
     used: RefCell<BTreeSet<String>>,
+    precision: Precision,
 }
 
 impl WeightMap {
+    /// Sets the precision of activations for the quantised matrices that are inserted from now on.
+    pub fn set_precision(&mut self, precision: Precision) {
+        self.precision = precision;
+    }
+
     /// Adds a tensor of numbers.
     ///
     /// # Errors
@@ -40,7 +46,8 @@ impl WeightMap {
     /// # Errors
     /// [`Error::Corrupt`] if the name is taken, [`Error::OutOfMemory`] if it does not fit.
     pub fn insert_quantized(&mut self, name: String, blocks: QuantizedBlocks, device: &Device) -> Result<()> {
-        self.insert(name, Weight::Matrix(Rc::new(Matrix::quantized(blocks, device)?)))
+        let matrix = Matrix::quantized(blocks, device)?.with_precision(self.precision);
+        self.insert(name, Weight::Matrix(Rc::new(matrix)))
     }
 
     fn insert(&mut self, name: String, weight: Weight) -> Result<()> {

@@ -3,7 +3,7 @@
 //!
 //! Every tensor is dense and row-major towards its callers; an engine may keep views inside.
 
-use super::{Attention, Binary, Conv2d, DType, Pool, Reduce, Resize, Unary};
+use super::{Attention, Binary, Conv2d, DType, Pool, Precision, Reduce, Resize, Unary};
 use crate::bundle::QuantizedBlocks;
 use crate::error::Result;
 
@@ -54,6 +54,8 @@ pub(crate) trait EngineTensor: Clone {
 
     fn dense_matrix(&self) -> Result<Self::Matrix>;
     fn quantized_matrix(blocks: QuantizedBlocks, device: &Self::Device) -> Result<Self::Matrix>;
+    /// Changes how a quantised matrix meets activations, on engines that have a choice.
+    fn set_precision(_matrix: &mut Self::Matrix, _precision: Precision) {}
     /// `self` `[.., cols]` times the matrix's transpose: `[.., rows]`.
     fn linear(&self, matrix: &Self::Matrix, bias: Option<&Self>, activation: Option<Unary>) -> Result<Self>;
     /// Rows of the matrix: `ids` `[n]` gives `[n, cols]`.

@@ -2,7 +2,7 @@
 
 use super::engine::EngineTensor;
 use super::options::window_count;
-use super::{Conv2d, Device, Repr, Tensor, cpu, gpu};
+use super::{Conv2d, Device, Precision, Repr, Tensor, cpu, gpu};
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
 
@@ -45,6 +45,16 @@ impl Matrix {
             Device::Gpu(gpu) => MatrixRepr::Gpu(gpu::GpuTensor::quantized_matrix(blocks, gpu)?),
         };
         Ok(Self { rows, cols, repr })
+    }
+
+    /// The same matrix, multiplied with activations of that precision. A dense matrix and the GPU always take f32.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        match &mut self.repr {
+            MatrixRepr::Cpu(matrix) => cpu::CpuTensor::set_precision(matrix, precision),
+            MatrixRepr::Gpu(matrix) => gpu::GpuTensor::set_precision(matrix, precision),
+        }
+        self
     }
 
     /// Outputs of the layer, or number of embeddings.

@@ -16,7 +16,7 @@ pub(crate) mod cpu;
 pub mod gpu;
 
 pub use matrix::{ConvKernel, Matrix};
-pub use options::{Attention, Binary, Conv2d, DType, Padding, Pool, PoolKind, Reduce, Resize};
+pub use options::{Attention, Binary, Conv2d, DType, Padding, Pool, PoolKind, Precision, Reduce, Resize};
 pub use unary::Unary;
 
 use crate::error::{Error, Result};

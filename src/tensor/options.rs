@@ -12,6 +12,17 @@ pub enum DType {
     U32,
 }
 
+/// How activations meet the weights of a quantised matrix on the CPU. The GPU always takes f32 activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Activations as 16-bit integers with a scale for every 32: rounding of 2⁻¹⁶ of the block's largest, too little to
+    /// tell from f32.
+    Exact,
+    /// Activations as 8-bit integers where the weights have 4 bits, as llama.cpp does; otherwise as `Exact`.
+    #[default]
+    Fast,
+}
+
 /// A function of two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binary {

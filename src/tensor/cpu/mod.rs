@@ -3,12 +3,15 @@
 //! A tensor that takes part in training (candle tracks it) goes through operations that candle can differentiate; all
 //! others may take the faster paths.
 
+mod kernels;
+
 use candle_core::{D, DType as CandleDType, Device, Storage, Tensor};
 
 use super::engine::EngineTensor;
-use super::{Attention, Binary, Conv2d, DType, Pool, PoolKind, Reduce, Resize, Unary};
+use super::{Attention, Binary, Conv2d, DType, Pool, PoolKind, Precision, Reduce, Resize, Unary};
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
+use kernels::quantized::PackedMatrix;
 
 /// A candle tensor, f32 or u32; it may be a strided view.
 #[derive(Debug, Clone)]
@@ -19,8 +22,13 @@ pub(crate) struct CpuTensor(Tensor);
 pub(crate) enum CpuMatrix {
     /// `[out, in]` f32.
     Dense(Tensor),
-    /// Kept in blocks; a row is turned into numbers when it is needed.
-    Quantized(QuantizedBlocks),
+    /// Kept in blocks.
+    Quantized {
+        /// In the order in which they are multiplied.
+        packed: PackedMatrix,
+        /// Of the activations.
+        precision: Precision,
+    },
 }
 
 /// Weights of a convolution.
@@ -248,25 +256,35 @@ impl EngineTensor for CpuTensor {
     }
 
     fn quantized_matrix(blocks: QuantizedBlocks, (): &()) -> Result<CpuMatrix> {
-        Ok(CpuMatrix::Quantized(blocks))
+        Ok(CpuMatrix::Quantized { packed: PackedMatrix::new(blocks)?, precision: Precision::default() })
+    }
+
+    fn set_precision(matrix: &mut CpuMatrix, new: Precision) {
+        if let CpuMatrix::Quantized { precision, .. } = matrix {
+            *precision = new;
+        }
     }
 
     fn linear(&self, matrix: &CpuMatrix, bias: Option<&Self>, activation: Option<Unary>) -> Result<Self> {
         let dims = self.dims();
         let (front, cols) = (&dims[..dims.len() - 1], dims[dims.len() - 1]);
         let count: usize = front.iter().product();
-        let weight = match matrix {
-            CpuMatrix::Dense(weight) => weight.clone(),
-            CpuMatrix::Quantized(blocks) => {
-                Tensor::from_vec(blocks.dequantize(), (blocks.rows(), blocks.cols()), &Device::Cpu)?
+        let (rows, out) = match matrix {
+            CpuMatrix::Dense(weight) => (weight.dims()[0], self.0.reshape((count, cols))?.matmul(&weight.t()?)?),
+            CpuMatrix::Quantized { packed, .. } if self.0.track_op() => {
+                // A frozen matrix through which gradients flow.
+                let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
+                (packed.rows(), self.0.reshape((count, cols))?.matmul(&weight.t()?)?)
+            }
+            CpuMatrix::Quantized { packed, precision } => {
+                let mut out = vec![0.0; count * packed.rows()];
+                self.with_f32(|x| packed.multiply(x, *precision == Precision::Exact, &mut out))?;
+                (packed.rows(), Tensor::from_vec(out, (count, packed.rows()), &Device::Cpu)?)
             }
         };
-        let mut out = self.0.reshape((count, cols))?.matmul(&weight.t()?)?;
-        if let Some(bias) = bias {
-            out = out.broadcast_add(&bias.0)?;
-        }
+        let out = bias.map_or(Ok(out.clone()), |bias| out.broadcast_add(&bias.0))?;
         let mut out_dims = front.to_vec();
-        out_dims.push(weight.dims()[0]);
+        out_dims.push(rows);
         let out = Self(out.reshape(out_dims)?);
         activation.map_or(Ok(out.clone()), |op| out.unary(op))
     }
@@ -274,16 +292,16 @@ impl EngineTensor for CpuTensor {
     fn embedding(matrix: &CpuMatrix, ids: &Self) -> Result<Self> {
         match matrix {
             CpuMatrix::Dense(weight) => Ok(Self(weight.contiguous()?.index_select(&ids.0, 0)?)),
-            CpuMatrix::Quantized(blocks) => {
+            CpuMatrix::Quantized { packed, .. } => {
                 let ids: Vec<u32> = ids.0.to_vec1()?;
-                let mut out = vec![0.0; ids.len() * blocks.cols()];
-                for (id, out) in ids.iter().zip(out.chunks_exact_mut(blocks.cols().max(1))) {
-                    if *id as usize >= blocks.rows() {
-                        return Err(Error::shape("embedding", format!("id {id} of {} rows", blocks.rows())));
+                let mut out = vec![0.0; ids.len() * packed.cols()];
+                for (at, id) in ids.iter().enumerate() {
+                    if *id as usize >= packed.rows() {
+                        return Err(Error::shape("embedding", format!("id {id} of {} rows", packed.rows())));
                     }
-                    blocks.dequantize_row(*id as usize, out);
+                    packed.dequantize_row(*id as usize, &mut out[at * packed.cols()..(at + 1) * packed.cols()]);
                 }
-                Self::from_vec(out, &[ids.len(), blocks.cols()])
+                Self::from_vec(out, &[ids.len(), packed.cols()])
             }
         }
     }

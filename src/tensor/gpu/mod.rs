@@ -1,142 +1,233 @@
 //! The GPU engine: wgpu with WGSL kernels of our own. In the browser it is WebGPU; natively Vulkan, Metal or DX12.
+//!
+//! An operation takes buffers from the pool, appends a dispatch to the recording and returns at once; nothing waits but
+//! a read-back, which submits the recording first. All of it runs in one thread, as the browser's device does.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `device` | opening an adapter, memory, submission, counters |
+//! | `recording` | dispatches as data, and the checks before one is appended |
+//! | `pipelines` | pipelines and bind groups, made once |
+//! | `pool` | buffers, used again |
+//! | `read_back` | results on their way to main memory |
+//! | `failure` | what the device reports, for the next read-back |
+//! | `self_test` | every kernel against the CPU engine |
+//! | `kernels` | the WGSL files and their registry |
+//! | all others | the operations, by family |
+
+mod attention;
+mod conv;
+mod device;
+mod elementwise;
+mod failure;
+mod kernels;
+mod matmul;
+mod norm;
+mod picture;
+mod pipelines;
+mod pool;
+mod read_back;
+mod recording;
+mod self_test;
+mod shape;
+
+use std::rc::Rc;
+
+pub use device::{Counters, Gpu, GpuInfo};
+pub use self_test::KernelFailure;
 
 use super::engine::EngineTensor;
 use super::{Attention, Binary, Conv2d, DType, Pool, Reduce, Resize, Unary};
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
+use pool::Storage;
 
-/// A graphics adapter that was opened.
-#[derive(Debug, Clone)]
-pub struct Gpu(());
-
-/// A tensor in GPU memory.
+/// A dense, row-major tensor in GPU memory; several may share a buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct GpuTensor {
-    gpu: Gpu,
+    storage: Rc<Storage>,
+    /// Where it starts in the buffer, in bytes; a multiple of 256.
+    offset: u64,
+    dims: Vec<usize>,
+    dtype: DType,
 }
 
 impl GpuTensor {
     pub(crate) fn gpu(&self) -> &Gpu {
-        &self.gpu
+        &self.storage.gpu
+    }
+
+    fn element_count(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.element_count() as u64 * 4
+    }
+
+    /// The same numbers under another shape.
+    fn with_dims(&self, dims: &[usize]) -> Self {
+        Self { dims: dims.to_vec(), ..self.clone() }
+    }
+
+    /// Refuses u32 numbers where a kernel computes with floats.
+    fn check_f32(&self, operation: &'static str) -> Result<()> {
+        if self.dtype == DType::F32 { Ok(()) } else { Err(Error::shape(operation, "expected F32 numbers, found U32")) }
     }
 }
 
-fn missing<T>() -> Result<T> {
-    Err(Error::NoWebGpu("not built yet".into()))
+/// A count as kernels take it.
+fn word(count: usize) -> Result<u32> {
+    u32::try_from(count).map_err(|_| Error::Unsupported(format!("{count} elements in one GPU tensor")))
 }
 
-#[allow(unused_variables, reason = "replaced by the engine in the next change")]
 impl EngineTensor for GpuTensor {
     type Device = Gpu;
-    type Matrix = ();
-    type Kernel = ();
+    type Matrix = matmul::GpuMatrix;
+    type Kernel = conv::GpuKernel;
 
-    fn from_f32(data: &[f32], dims: &[usize], device: &Self::Device) -> Result<Self> {
-        missing()
+    fn from_f32(data: &[f32], dims: &[usize], device: &Gpu) -> Result<Self> {
+        device.upload(bytemuck::cast_slice(data), dims, DType::F32)
     }
-    fn from_u32(data: &[u32], dims: &[usize], device: &Self::Device) -> Result<Self> {
-        missing()
+
+    fn from_u32(data: &[u32], dims: &[usize], device: &Gpu) -> Result<Self> {
+        device.upload(data, dims, DType::U32)
     }
-    fn zeros(dims: &[usize], device: &Self::Device) -> Result<Self> {
-        missing()
+
+    fn zeros(dims: &[usize], device: &Gpu) -> Result<Self> {
+        shape::zeros(dims, DType::F32, device)
     }
+
     fn dims(&self) -> &[usize] {
-        &[]
+        &self.dims
     }
+
     fn dtype(&self) -> DType {
-        DType::F32
+        self.dtype
     }
+
     async fn to_f32(&self) -> Result<Vec<f32>> {
-        missing()
+        Ok(bytemuck::cast_vec(self.to_u32().await?))
     }
+
     async fn to_u32(&self) -> Result<Vec<u32>> {
-        missing()
+        let mut words = self.gpu().read_back(&[self]).await?;
+        Ok(words.pop().unwrap_or_default())
     }
+
     fn reshape(&self, dims: &[usize]) -> Result<Self> {
-        missing()
+        Ok(self.with_dims(dims))
     }
+
     fn permute(&self, axes: &[usize]) -> Result<Self> {
-        missing()
+        shape::permute(self, axes)
     }
+
     fn narrow(&self, axis: usize, start: usize, len: usize) -> Result<Self> {
-        missing()
+        shape::narrow(self, axis, start, len)
     }
+
     fn concat(tensors: &[&Self], axis: usize) -> Result<Self> {
-        missing()
+        shape::concat(tensors, axis)
     }
+
     fn pad(&self, axis: usize, before: usize, after: usize) -> Result<Self> {
-        missing()
+        shape::pad(self, axis, before, after)
     }
+
     fn broadcast_to(&self, dims: &[usize]) -> Result<Self> {
-        missing()
+        shape::broadcast_to(self, dims)
     }
+
     fn index_select(&self, axis: usize, ids: &Self) -> Result<Self> {
-        missing()
+        shape::index_select(self, axis, ids)
     }
+
     fn write_at(&self, source: &Self, axis: usize, start: usize) -> Result<()> {
-        missing()
+        shape::write_at(self, source, axis, start)
     }
+
     fn binary(&self, other: &Self, op: Binary, dims: &[usize]) -> Result<Self> {
-        missing()
+        elementwise::binary(self, other, op, dims)
     }
+
     fn affine(&self, scale: f32, shift: f32) -> Result<Self> {
-        missing()
+        elementwise::affine(self, scale, shift)
     }
+
     fn unary(&self, op: Unary) -> Result<Self> {
-        missing()
+        elementwise::unary(self, op)
     }
+
     fn reduce(&self, op: Reduce, axis: usize) -> Result<Self> {
-        missing()
+        norm::reduce(self, op, axis)
     }
+
     fn argmax(&self) -> Result<Self> {
-        missing()
+        norm::argmax(self)
     }
+
     fn softmax(&self) -> Result<Self> {
-        missing()
+        norm::softmax(self)
     }
+
     fn layer_norm(&self, weight: &Self, bias: &Self, eps: f32) -> Result<Self> {
-        missing()
+        norm::layer_norm(self, weight, bias, eps)
     }
+
     fn rms_norm(&self, weight: &Self, eps: f32) -> Result<Self> {
-        missing()
+        norm::rms_norm(self, weight, eps)
     }
+
     fn group_norm(&self, groups: usize, weight: &Self, bias: &Self, eps: f32) -> Result<Self> {
-        missing()
+        norm::group_norm(self, groups, weight, bias, eps)
     }
+
     fn matmul(&self, other: &Self, transposed: bool) -> Result<Self> {
-        missing()
+        matmul::matmul(self, other, transposed)
     }
+
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self> {
-        missing()
+        attention::attention(self, key, value, options, mask)
     }
+
     fn rope(&self, cos: &Self, sin: &Self, start: usize) -> Result<Self> {
-        missing()
+        attention::rope(self, cos, sin, start)
     }
+
     fn dense_matrix(&self) -> Result<Self::Matrix> {
-        missing()
+        matmul::GpuMatrix::dense(self)
     }
-    fn quantized_matrix(blocks: QuantizedBlocks, device: &Self::Device) -> Result<Self::Matrix> {
-        missing()
+
+    fn quantized_matrix(blocks: QuantizedBlocks, device: &Gpu) -> Result<Self::Matrix> {
+        matmul::GpuMatrix::quantized(&blocks, device)
     }
+
     fn linear(&self, matrix: &Self::Matrix, bias: Option<&Self>, activation: Option<Unary>) -> Result<Self> {
-        missing()
+        matmul::linear(self, matrix, bias, activation)
     }
+
     fn embedding(matrix: &Self::Matrix, ids: &Self) -> Result<Self> {
-        missing()
+        matmul::embedding(matrix, ids)
     }
+
     fn kernel(weight: &Self, bias: Option<&Self>, options: &Conv2d) -> Result<Self::Kernel> {
-        missing()
+        conv::GpuKernel::new(weight, bias, options)
     }
+
     fn conv2d(&self, kernel: &Self::Kernel) -> Result<Self> {
-        missing()
+        conv::conv2d(self, kernel)
     }
+
     fn conv_transpose2d(&self, weight: &Self, bias: Option<&Self>, stride: usize) -> Result<Self> {
-        missing()
+        conv::conv_transpose2d(self, weight, bias, stride)
     }
+
     fn pool2d(&self, options: &Pool) -> Result<Self> {
-        missing()
+        picture::pool2d(self, options)
     }
+
     fn resize(&self, height: usize, width: usize, mode: Resize) -> Result<Self> {
-        missing()
+        picture::resize(self, height, width, mode)
     }
 }

@@ -3,19 +3,26 @@
 mod bert;
 mod bert_wordpiece;
 mod conversation;
+mod efficientnet;
 mod file;
 mod llama;
 mod mask_cleanup;
 mod matcher;
 mod matcher_pairs;
 mod minilm;
+mod nanodet;
+mod qformer;
+mod real_part;
 mod smollm2;
+mod u2net;
+mod yamnet;
 
 use std::path::Path;
 
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use real_part::{RealPart, parts_folder};
 
 /// How far one output or intermediate is from the original's.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -55,11 +62,16 @@ pub struct Component {
 pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert_wordpiece", run: bert_wordpiece::run },
     Component { kind: "bert", run: bert::run },
+    Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
+    Component { kind: "effnet_lite0", run: efficientnet::run },
+    Component { kind: "nanodet", run: nanodet::run },
+    Component { kind: "u2netp", run: u2net::run },
+    Component { kind: "yamnet", run: yamnet::run },
     Component { kind: "text_level", run: text_level },
 ];
 
@@ -105,4 +117,13 @@ pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::R
     let differences = (component.run)(golden, device, bundle)?;
     anyhow::ensure!(!differences.is_empty(), "{name}: the golden holds nothing that this component computes");
     Ok(differences)
+}
+
+/// Every `step`-th row and column of the first picture of `[1, channels, height, width]`: how large intermediates are
+/// kept in goldens.
+fn sampled(tensor: &bubo::tensor::Tensor, step: usize) -> anyhow::Result<Vec<f32>> {
+    let [_, _, height, width] = tensor.dims_of("golden sample")?;
+    let numbers = pollster::block_on(tensor.to_f32())?;
+    let rows = numbers.chunks_exact(width).enumerate().filter(|(row, _)| (row % height).is_multiple_of(step));
+    Ok(rows.flat_map(|(_, row)| row.iter().copied().step_by(step)).collect())
 }

@@ -1,0 +1,70 @@
+//! Attention and rotary positions.
+
+use super::recording::{Dispatch, grid};
+use super::shape::broadcast_strides;
+use super::{GpuTensor, kernels, shape, word};
+use crate::error::{Error, Result};
+use crate::tensor::{Attention, DType};
+
+/// Widest head: its query fills half of the workgroup memory that every adapter has.
+const WIDEST_HEAD: usize = 2048;
+
+/// Value columns that a workgroup makes.
+const COLUMNS: usize = 256;
+
+pub(super) fn attention(
+    query: &GpuTensor,
+    key: &GpuTensor,
+    value: &GpuTensor,
+    options: &Attention<'_>,
+    mask: Option<&GpuTensor>,
+) -> Result<GpuTensor> {
+    query.check_f32("attention")?;
+    let [batch, heads, query_count, dim] = [query.dims[0], query.dims[1], query.dims[2], query.dims[3]];
+    let [key_heads, capacity, value_dim] = [key.dims[1], key.dims[2], value.dims[3]];
+    let dims = [batch, heads, query_count, value_dim];
+    if options.key_count == 0 {
+        return shape::zeros(&dims, DType::F32, query.gpu());
+    }
+    if dim == 0 || dim > WIDEST_HEAD {
+        return Err(Error::Unsupported(format!("attention heads of {dim} numbers; at most {WIDEST_HEAD}")));
+    }
+    let result = query.gpu().empty(&dims, DType::F32)?;
+    let rows = batch * heads * query_count;
+    let mask_strides = match mask {
+        Some(mask) => broadcast_strides(&mask.dims, &[batch, heads, query_count, options.key_count]),
+        None => vec![0; 4],
+    };
+    let first_visible = options.causal_start.map_or(options.key_count, |start| start + 1);
+    let sizes = [rows, heads, key_heads, query_count, options.key_count, capacity, value_dim, first_visible];
+    let mut params: Vec<u32> = sizes.into_iter().map(word).collect::<Result<_>>()?;
+    params.push(options.scale.to_bits());
+    for stride in mask_strides {
+        params.push(word(stride)?);
+    }
+    query.gpu().record(&Dispatch {
+        kernel: &kernels::ATTENTION,
+        constants: &[word(dim)?, u32::from(mask.is_some())],
+        operands: &[query.operand(), key.operand(), value.operand(), mask.unwrap_or(query).operand(), result.operand()],
+        params: &params,
+        workgroups: grid((rows * value_dim.div_ceil(COLUMNS)) as u64, 1),
+        work: (rows * options.key_count) as u64 * (dim + value_dim) as u64,
+    })?;
+    Ok(result)
+}
+
+pub(super) fn rope(source: &GpuTensor, cos: &GpuTensor, sin: &GpuTensor, start: usize) -> Result<GpuTensor> {
+    source.check_f32("rope")?;
+    let result = source.gpu().empty(&source.dims, DType::F32)?;
+    let count = source.element_count() / 2;
+    let (sequence, half) = (source.dims[2], source.dims[3] / 2);
+    source.gpu().record(&Dispatch {
+        kernel: &kernels::ROPE,
+        constants: &[],
+        operands: &[source.operand(), cos.operand(), sin.operand(), result.operand()],
+        params: &[word(count)?, word(sequence)?, word(half)?, word(start)?],
+        workgroups: grid(count as u64, 64),
+        work: source.element_count() as u64,
+    })?;
+    Ok(result)
+}

@@ -1,0 +1,20 @@
+// Writes one word everywhere.
+struct Params {
+    count: u32,
+    word: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(1) @binding(0) var<storage, read_write> target_words: array<u32>;
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) grid: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let i = workgroup_number(workgroup, grid) * 256u + lane;
+    if i < params.count {
+        target_words[i] = params.word;
+    }
+}

@@ -1,0 +1,161 @@
+//! The kernels, as data: a `.wgsl` file each, with what it shares, its constants and its buffers.
+//!
+//! A new kernel is a file in this folder, a line in [`register`]'s list and a wrapper in one of the operation files.
+//! Binding 0 of group 0 is always the uniform `params`; the storage buffers follow in group 1 in the order given here.
+
+/// How a kernel uses a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Access {
+    /// Only reads it.
+    Read,
+    /// Writes it.
+    Write,
+}
+
+use Access::{Read, Write};
+
+/// A kernel's source and interface.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// File name without its ending.
+    pub(crate) name: &'static str,
+    /// Shared files first, then its own.
+    pub(crate) sources: &'static [&'static str],
+    /// Names of its override constants, in the order in which a dispatch gives their values.
+    pub(crate) overrides: &'static [&'static str],
+    /// Its storage buffers, the result last.
+    pub(crate) bindings: &'static [Access],
+}
+
+impl Kernel {
+    /// The complete shader.
+    pub(crate) fn source(&self) -> String {
+        self.sources.concat()
+    }
+}
+
+const GRID: &str = include_str!("shared/grid.wgsl");
+const WORKGROUP_REDUCE: &str = include_str!("shared/workgroup_reduce.wgsl");
+const ACTIVATION: &str = include_str!("shared/activation.wgsl");
+const QUANTIZED: &str = include_str!("shared/quantized.wgsl");
+
+macro_rules! register {
+    ($($id:ident $file:literal [$($shared:ident),*] [$($constant:literal),*] [$($access:ident),*];)*) => {
+        $(pub(crate) static $id: Kernel = Kernel {
+            name: $file,
+            sources: &[$($shared,)* include_str!(concat!($file, ".wgsl"))],
+            overrides: &[$($constant),*],
+            bindings: &[$($access),*],
+        };)*
+
+        /// All kernels, for the tests that read every file.
+        #[cfg(test)]
+        pub(crate) static ALL: &[&Kernel] = &[$(&$id),*];
+    };
+}
+
+register! {
+    FILL                "fill"                [GRID]                       []                       [Write];
+    COPY                "copy"                [GRID]                       []                       [Read, Write];
+    INDEX_SELECT        "index_select"        [GRID]                       []                       [Read, Read, Write];
+    BINARY              "binary"              [GRID]                       ["OPERATION"]            [Read, Read, Write];
+    UNARY               "unary"               [GRID, ACTIVATION]           ["ACTIVATION"]           [Read, Write];
+    AFFINE              "affine"              [GRID]                       []                       [Read, Write];
+    REDUCE_AXIS         "reduce_axis"         [GRID]                       ["OPERATION"]            [Read, Write];
+    REDUCE_ROW          "reduce_row"          [GRID, WORKGROUP_REDUCE]     ["OPERATION", "LANES"]   [Read, Write];
+    ARGMAX              "argmax"              [GRID]                       []                       [Read, Write];
+    SOFTMAX             "softmax"             [GRID, WORKGROUP_REDUCE]     ["LANES"]                [Read, Write];
+    LAYER_NORM          "layer_norm"          [GRID, WORKGROUP_REDUCE]     ["LANES"]                [Read, Read, Read, Write];
+    RMS_NORM            "rms_norm"            [GRID, WORKGROUP_REDUCE]     ["LANES"]                [Read, Read, Write];
+    GROUP_NORM          "group_norm"          [GRID, WORKGROUP_REDUCE]     ["LANES"]                [Read, Read, Read, Write];
+    MATMUL              "matmul"              [ACTIVATION]                 ["TRANSPOSED", "BIAS", "ACTIVATION"] [Read, Read, Read, Write];
+    MATVEC              "matvec"              [ACTIVATION]                 ["BIAS", "ACTIVATION"]   [Read, Read, Read, Write];
+    QUANTIZED_MATVEC    "quantized_matvec"    [ACTIVATION, QUANTIZED]      ["SCHEME", "BIAS", "ACTIVATION"] [Read, Read, Read, Read, Read, Write];
+    QUANTIZED_MATMUL    "quantized_matmul"    [ACTIVATION, QUANTIZED]      ["SCHEME", "BIAS", "ACTIVATION"] [Read, Read, Read, Read, Read, Write];
+    QUANTIZED_EMBEDDING "quantized_embedding" [GRID, QUANTIZED]            ["SCHEME"]               [Read, Read, Read, Read, Write];
+    CONV2D              "conv2d"              [ACTIVATION]                 ["PIXELS", "ACTIVATION"] [Read, Read, Read, Write];
+    DEPTHWISE_CONV2D    "depthwise_conv2d"    [GRID, ACTIVATION]           ["ACTIVATION"]           [Read, Read, Read, Write];
+    CONV_TRANSPOSE2D    "conv_transpose2d"    [GRID]                       []                       [Read, Read, Read, Write];
+    POOL2D              "pool2d"              [GRID]                       ["OPERATION"]            [Read, Write];
+    RESIZE              "resize"              [GRID]                       ["MODE"]                 [Read, Write];
+    ATTENTION           "attention"           [GRID]                       ["DIM", "MASKED"]        [Read, Read, Read, Read, Write];
+    ROPE                "rope"                [GRID]                       []                       [Read, Read, Read, Write];
+}
+
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use wgpu::naga;
+
+    use super::*;
+
+    fn validated(kernel: &Kernel) -> (naga::Module, naga::valid::ModuleInfo) {
+        let source = kernel.source();
+        let module = naga::front::wgsl::parse_str(&source)
+            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
+        let capabilities = naga::valid::Capabilities::empty();
+        let info = naga::valid::Validator::new(naga::valid::ValidationFlags::all(), capabilities)
+            .validate(&module)
+            .unwrap_or_else(|error| panic!("{}: {}", kernel.name, error.emit_to_string(&source)));
+        (module, info)
+    }
+
+    #[test]
+    fn every_kernel_is_valid_and_declares_what_is_registered() {
+        for kernel in ALL {
+            let (module, _) = validated(kernel);
+            let overrides: BTreeSet<&str> = module.overrides.iter().filter_map(|(_, o)| o.name.as_deref()).collect();
+            assert_eq!(overrides, kernel.overrides.iter().copied().collect(), "constants of {}", kernel.name);
+            let mut bindings: Vec<(u32, Access)> = module
+                .global_variables
+                .iter()
+                .filter_map(|(_, variable)| {
+                    let binding = variable.binding.filter(|binding| binding.group == 1)?;
+                    let naga::AddressSpace::Storage { access } = variable.space else { return None };
+                    let written = access.contains(naga::StorageAccess::STORE);
+                    Some((binding.binding, if written { Write } else { Read }))
+                })
+                .collect();
+            bindings.sort_by_key(|(index, _)| *index);
+            let registered: Vec<(u32, Access)> = (0..).zip(kernel.bindings.iter().copied()).collect();
+            assert_eq!(bindings, registered, "buffers of {}", kernel.name);
+            assert!(bindings.len() <= 8, "{} needs more buffers than WebGPU promises", kernel.name);
+            assert_eq!(module.entry_points.len(), 1, "entry points of {}", kernel.name);
+            assert_eq!(module.entry_points[0].name, "main", "entry point of {}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn workgroup_memory_and_parameters_stay_within_the_promised_limits() {
+        for kernel in ALL {
+            let (module, _) = validated(kernel);
+            let mut layouter = naga::proc::Layouter::default();
+            layouter.update(module.to_ctx()).expect("types of a valid module have layouts");
+            for (_, variable) in module.global_variables.iter() {
+                if variable.space == naga::AddressSpace::Uniform {
+                    let size = layouter[variable.ty].size;
+                    assert!(size <= 256, "{} has {size} bytes of parameters", kernel.name);
+                }
+            }
+            // Arrays sized by constants: 3 arrays of at most 256 floats beside a query of at most 2048 numbers.
+            let workgroup_arrays =
+                module.global_variables.iter().filter(|(_, v)| v.space == naga::AddressSpace::WorkGroup).count();
+            assert!(workgroup_arrays <= 3, "{} may need more than 16 KiB of workgroup memory", kernel.name);
+        }
+    }
+
+    #[test]
+    fn every_file_is_registered() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tensor/gpu/kernels");
+        let names: BTreeSet<&str> = ALL.iter().map(|kernel| kernel.name).collect();
+        for entry in std::fs::read_dir(folder).expect("the kernels' folder exists") {
+            let path = entry.expect("a readable folder").path();
+            if path.extension().is_some_and(|ending| ending == "wgsl") {
+                let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+                assert!(names.contains(name), "{name}.wgsl is not registered");
+            }
+        }
+    }
+}
