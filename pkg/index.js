@@ -33,12 +33,13 @@ export class Bubo {
   static async describe(url, options = {}) {
     checkOptions("Bubo.describe", options, ["signal"]);
     const manifest = await fetchManifest(url, options.signal);
+    const files = [...manifest.shards, ...Object.values(manifest.files ?? {})];
     return {
       name: manifest.name,
       version: manifest.version,
       description: manifest.description ?? "",
-      bytes: manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0),
-      cachedBytes: await cachedBytes(manifest.shards),
+      bytes: files.reduce((sum, { bytes }) => sum + bytes, 0),
+      cachedBytes: await cachedBytes(files),
       parts: Object.entries(manifest.parts).map(([name, { model }]) => ({ name, model })),
       licences: manifest.licences ?? [],
     };
@@ -312,16 +313,16 @@ async function fetchManifest(url, signal) {
   return manifest;
 }
 
-/** Bytes of these shards that the worker's cache holds; the worker names files by their hash. */
-async function cachedBytes(shards) {
+/** Bytes of these files that the worker's cache holds, under the names of their hashes; `.part` marks an unfinished one. */
+async function cachedBytes(files) {
   try {
     const root = await navigator.storage.getDirectory();
     const folder = await root.getDirectoryHandle("bubo");
-    const held = new Map();
-    for await (const [name, handle] of folder.entries()) if (handle.kind === "file") held.set(name, handle);
-    const sizes = await Promise.all(shards.map(async ({ sha256 }) => (await held.get(sha256)?.getFile())?.size ?? 0));
-    return sizes.reduce((sum, size) => sum + size, 0);
+    const size = async (name) => (await (await folder.getFileHandle(name)).getFile()).size;
+    const sizes = files.map(({ sha256 }) => size(sha256).catch(() => size(`${sha256}.part`)).catch(() => 0));
+    return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);
   } catch {
+    // No storage, or none used yet.
     return 0;
   }
 }

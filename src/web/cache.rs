@@ -6,12 +6,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use js_sys::{AsyncIterator, Function, Promise, Reflect, Uint8Array};
+use js_sys::{Function, Promise, Reflect, Uint8Array};
 use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{
-    File, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetFileOptions, FileSystemReadWriteOptions,
-    FileSystemSyncAccessHandle,
+    File, FileSystemDirectoryHandle, FileSystemFileHandle, FileSystemGetDirectoryOptions, FileSystemGetFileOptions,
+    FileSystemReadWriteOptions, FileSystemSyncAccessHandle,
 };
 
 use super::host::scope;
@@ -42,10 +42,9 @@ impl OpfsCache {
             // Most browsers decide by themselves; a no is no reason not to write.
             let _ = storage.persist().map(JsFuture::from)?.await;
             let root: FileSystemDirectoryHandle = JsFuture::from(storage.get_directory()).await?.unchecked_into();
-            let options = web_sys::FileSystemGetFileOptions::new();
+            let options = FileSystemGetDirectoryOptions::new();
             options.set_create(true);
-            let make: Function = Reflect::get(&root, &"getDirectoryHandle".into())?.unchecked_into();
-            let folder = JsFuture::from(Promise::from(make.call2(&root, &FOLDER.into(), &options)?)).await?;
+            let folder = JsFuture::from(root.get_directory_handle_with_options(FOLDER, &options)).await?;
             Ok(folder.unchecked_into())
         };
         let folder = folder.await.map_err(|error: JsValue| failed("the browser's storage", &error))?;
@@ -179,8 +178,7 @@ impl OpfsCache {
     }
 
     async fn names(&self) -> Result<Vec<String>, JsValue> {
-        let list: Function = Reflect::get(&self.folder, &"keys".into())?.unchecked_into();
-        let names: AsyncIterator = list.call0(&self.folder)?.unchecked_into();
+        let names = self.folder.keys();
         let mut found = Vec::new();
         loop {
             let next = JsFuture::from(names.next()?).await?;
