@@ -289,7 +289,10 @@ function progressFrom(event, rate) {
 async function fetchManifest(url, signal) {
   let response;
   try {
-    response = await fetch(url, { signal, cache: "no-cache" });
+    response = await fetch(url, { signal, cache: "no-cache" }).catch(async (cause) => {
+      if (!signal?.aborted) return new Response(await cachedManifest(url));
+      throw cause;
+    });
   } catch (cause) {
     if (signal?.aborted) throw cancelled();
     throw new BuboError("fetch", `the model bundle could not be fetched; check the address and the network: ${url}`, { cause });
@@ -313,11 +316,24 @@ async function fetchManifest(url, signal) {
   return manifest;
 }
 
-/** Bytes of these files that the worker's cache holds, under the names of their hashes; `.part` marks an unfinished one. */
+/** The manifest that the worker kept of this address, for days without a network. */
+async function cachedManifest(url) {
+  const address = new TextEncoder().encode(new URL(url, globalThis.location?.href).href);
+  const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", address));
+  const key = Array.from(hash.subarray(0, 16), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return (await (await cacheFolder()).getFileHandle(`manifest-${key}`)).getFile();
+}
+
+/** Where the worker keeps files, under the names of their hashes. */
+async function cacheFolder() {
+  const root = await navigator.storage.getDirectory();
+  return root.getDirectoryHandle("bubo");
+}
+
+/** Bytes of these files that the worker's cache holds; `.part` marks an unfinished one. */
 async function cachedBytes(files) {
   try {
-    const root = await navigator.storage.getDirectory();
-    const folder = await root.getDirectoryHandle("bubo");
+    const folder = await cacheFolder();
     const size = async (name) => (await (await folder.getFileHandle(name)).getFile()).size;
     const sizes = files.map(({ sha256 }) => size(sha256).catch(() => size(`${sha256}.part`)).catch(() => 0));
     return (await Promise.all(sizes)).reduce((sum, bytes) => sum + bytes, 0);

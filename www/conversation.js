@@ -1,7 +1,7 @@
 // The conversation: questions, streamed answers, and phrases in the colours of what they mean.
 
 import { colorOf, PALETTE, segments } from "./pkg/index.js";
-import { number, text } from "./strings.js";
+import { number, say, text } from "./strings.js";
 
 /** One question and its answer. */
 export class Turn {
@@ -34,9 +34,9 @@ export class Turn {
     focus.listen(() => this.#light());
   }
 
-  /** What goes on, in words. */
-  status(words) {
-    this.#status.textContent = words;
+  /** What goes on, by its text's key. */
+  status(key, values = {}) {
+    say(this.#status, key, values);
   }
 
   /** More of the answer. */
@@ -55,16 +55,16 @@ export class Turn {
   done(answer) {
     this.answer = answer;
     this.#fill(answer.segments(), answer.things);
-    const rate = answer.stats.tokens_per_second;
-    const tokens = answer.stats.tokens;
-    this.end(rate > 0 && tokens > 0 ? text("stats", { tokens, rate: number(rate, 1) }) : "");
+    const { tokens, tokens_per_second: rate } = answer.stats;
+    if (rate > 0 && tokens > 0) this.end("stats", { tokens, rate: number(rate, 1) });
+    else this.end("");
     this.#below.append(this.#copyButton());
   }
 
   /** No more comes. */
-  end(words) {
+  end(key, values = {}) {
     this.#answerElement.setAttribute("aria-busy", "false");
-    this.status(words);
+    this.status(key, values);
   }
 
   #fill(parts, things) {

@@ -6,7 +6,7 @@ import { Focus } from "./focus.js";
 import { ModelPanel } from "./model.js";
 import { PictureView } from "./picture.js";
 import { SoundView } from "./sound.js";
-import { currentLanguage, hasText, preferredLanguage, rememberLanguage, setLanguage, text } from "./strings.js";
+import { currentLanguage, hasText, preferredLanguage, rememberLanguage, say, setLanguage, text } from "./strings.js";
 
 const element = (id) => document.getElementById(id);
 const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
@@ -37,17 +37,17 @@ async function perceive(kind, file, read, show, add) {
   before?.abort.abort();
   const abort = new AbortController();
   hideError();
-  element(`${kind}-status`).textContent = text(kind === "picture" ? "decoding" : "listening");
+  say(element(`${kind}-status`), kind === "picture" ? "decoding" : "listening");
   try {
     const decoded = await read(file, { signal: abort.signal });
     if (kind === "picture") picture = { abort, decoded, file };
     else sound = { abort, decoded, file };
     show(decoded);
     showPresence();
-    element(`${kind}-status`).textContent = text("waitingForModel");
+    say(element(`${kind}-status`), "waitingForModel");
     await add(await model.chat(), abort.signal);
   } catch (error) {
-    element(`${kind}-status`).textContent = "";
+    say(element(`${kind}-status`), "");
     showError(error);
   }
 }
@@ -70,12 +70,12 @@ async function addPicture(chat, signal) {
   shown.chat = chat;
   shown.scene = await chat.addImage(shown.decoded.image, {
     signal,
-    onStage: (stage) => { element("picture-status").textContent = stageWords(stage); },
+    onStage: (stage) => say(element("picture-status"), ...stageWords(stage)),
     onScene: (scene) => { if (picture === shown) pictureView.show({ ...scene }); },
   });
   if (picture === shown) {
     const count = shown.scene.things.length;
-    element("picture-status").textContent = count > 0 ? text("found", { count }) : text("nothingFound");
+    say(element("picture-status"), count > 0 ? "found" : "nothingFound", { count });
     pictureView.show({ ...shown.scene });
   }
   return shown.scene;
@@ -87,10 +87,10 @@ async function addSound(chat, signal) {
   shown.chat = chat;
   const hearing = await chat.addAudio(shown.decoded, {
     signal,
-    onStage: (stage) => { element("sound-status").textContent = stageWords(stage); },
+    onStage: (stage) => say(element("sound-status"), ...stageWords(stage)),
   });
   if (sound !== shown) return;
-  element("sound-status").textContent = text(hearing.sounds.length > 0 ? "heard" : "heardNothing");
+  say(element("sound-status"), hearing.sounds.length > 0 ? "heard" : "heardNothing");
   soundView.heard(hearing.sounds);
 }
 
@@ -101,8 +101,9 @@ function showAgain(chat) {
   }
 }
 
+/** Key and values of the words for a stage. */
 function stageWords({ stage, done, total }) {
-  return text(`stage_${stage}`, { done, total, percent: total > 0 ? Math.round((100 * done) / total) : 0 });
+  return [`stage_${stage}`, { done, total, percent: total > 0 ? Math.round((100 * done) / total) : 0 }];
 }
 
 /** Shows what there is, and what can be done with it. */
@@ -147,12 +148,12 @@ async function ask(question) {
   element("stop").hidden = false;
   focus.clear();
   showPresence();
-  turn.status(text("waitingForModel"));
+  turn.status("waitingForModel");
   turn.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
   try {
     await follow(turn, (await model.chat()).ask(question, { signal: asking.signal }));
   } catch (error) {
-    turn.end(error.code === "cancelled" ? text("stopped") : "");
+    turn.end(error.code === "cancelled" ? "stopped" : "");
     showError(error);
   }
   asking = null;
@@ -163,7 +164,7 @@ async function ask(question) {
 
 async function follow(turn, events) {
   for await (const event of events) {
-    if (event.type === "stage") turn.status(stageWords(event));
+    if (event.type === "stage") turn.status(...stageWords(event));
     else if (event.type === "token") turn.token(event.text);
     else if (event.type === "entity") turn.entity(event);
     else if (event.type === "done") {

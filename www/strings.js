@@ -266,11 +266,19 @@ export function setLanguage(tag) {
   document.documentElement.lang = language;
   document.title = text("title");
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
+  for (const element of document.querySelectorAll("[data-said]")) element.textContent = text(...JSON.parse(element.dataset.said));
   for (const element of document.querySelectorAll("[data-placeholder]")) element.placeholder = text(element.dataset.placeholder);
+}
+
+/** Puts a text into an element, which follows later changes of language. @param {HTMLElement} element */
+export function say(element, key, values = {}) {
+  element.dataset.said = JSON.stringify([key, values]);
+  element.textContent = text(key, values);
 }
 
 /** A text by its key; numbers are written as the language does. */
 export function text(key, values = {}) {
+  if (!key) return "";
   let found = LANGUAGES[language][key] ?? ENGLISH[key] ?? key;
   if (found.other) found = found[new Intl.PluralRules(language).select(values.count)] ?? found.other;
   if (Array.isArray(found)) return found;
