@@ -2,7 +2,7 @@
 
 import { Mask } from "./mask.js";
 
-/** Things as the session reports them, as the caller gets them; masks that are known already are kept. */
+/** Things as the session reports them, as the caller gets them; colours and masks that are known already are kept. */
 export function thingsFrom(json, before = []) {
   return json.map((thing, index) => ({
     tag: thing.tag,
@@ -10,7 +10,7 @@ export function thingsFrom(json, before = []) {
     score: thing.score,
     box: thing.box_px,
     mask: thing.mask ? sameMask(before[index]?.mask, thing.mask) : null,
-    colorIndex: thing.color_index,
+    colorIndex: thing.color_index ?? before[index]?.colorIndex ?? index,
   }));
 }
 

@@ -55,8 +55,8 @@ export class Turn {
   done(answer) {
     this.answer = answer;
     this.#fill(answer.segments(), answer.things);
-    const { tokens, tokens_per_second: rate } = answer.stats;
-    if (rate > 0 && tokens > 0) this.end("stats", { tokens, rate: number(rate, 1) });
+    const { decode_tokens: tokens, decode_tokens_per_second: rate } = answer.stats;
+    if (rate > 0) this.end("stats", { tokens: tokens + 1, rate: number(rate, 1) });
     else this.end("");
     this.#below.append(this.#copyButton());
   }

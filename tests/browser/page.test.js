@@ -123,7 +123,7 @@ test("inside a mask the canvas is half picture, half the mask's colour; pointing
 
 /** In the page: how far the canvas is from the picture outside of masks, and from the blend inside, in the mean. */
 async function blendErrors({ json, photo, shown, lit }) {
-  const { Mask, colorOf } = await import("/pkg/index.js");
+  const { Mask } = await import("/pkg/index.js");
   const canvas = document.querySelector("#canvas");
   const { width, height } = canvas;
   const image = new Image();
@@ -134,7 +134,7 @@ async function blendErrors({ json, photo, shown, lit }) {
   const expected = copy.getImageData(0, 0, width, height).data;
   const found = canvas.getContext("2d").getImageData(0, 0, width, height).data;
   const masks = json.things.map((thing) => thing.mask && new Mask(thing.mask));
-  const color = colorOf({ colorIndex: json.things[lit[0]].color_index }).light;
+  const color = document.querySelector(`#things [data-thing="${lit[0]}"]`).style.getPropertyValue("--light").match(/\d+/g).map(Number);
   const sums = { inside: { error: 0, count: 0, brightness: 0 }, outside: { error: 0, count: 0, brightness: 0 } };
   // A grid of points away from edges and labels.
   for (let y = Math.round(height * 0.35); y < height; y += 4) {
