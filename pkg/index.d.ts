@@ -107,8 +107,10 @@ export interface Thing {
   box: [number, number, number, number];
   /** null until it is known. */
   mask: Mask | null;
-  /** Index into PALETTE. */
-  colorIndex: number;
+  /** Of outline, label and phrase, `#rrggbb`. */
+  color: string;
+  /** Within the outline and behind the phrase, `#rrggbb`. */
+  lightColor: string;
 }
 
 /** A picture with what is seen in it. */
@@ -123,7 +125,10 @@ export interface Scene {
 }
 
 export interface Sound {
+  /** AudioSet's name of the class. */
   tag: string;
+  /** In words: "a dog barking". */
+  phrase: string;
   score: number;
   /** Seconds. */
   start: number;
@@ -175,13 +180,15 @@ export class Answer {
 }
 
 export interface Stage {
-  stage: "tag" | "detect" | "segment" | "listen" | "read" | "answer" | "match";
+  stage: "detect" | "segment" | "listen" | "read" | "answer" | "match";
   done: number;
   total: number;
 }
 
 export type AskEvent =
   | ({ type: "stage" } & Stage)
+  /** What comes next is computed from boxes, tags and sounds instead of being left to the language model. */
+  | { type: "evidence"; evidence: "presence" | "place" | "count" | "relation" }
   | { type: "token"; text: string }
   | ({ type: "entity" } & Entity)
   | { type: "done"; answer: Answer; stats: Record<string, unknown> };
@@ -251,14 +258,5 @@ export function hitTest(things: Thing[], x: number, y: number): number[];
 /** Cuts a text at its phrases. */
 export function segments(text: string, entities: Entity[]): Segment[];
 
-export interface Color {
-  name: string;
-  dark: readonly [number, number, number];
-  light: readonly [number, number, number];
-  darkCss: string;
-  lightCss: string;
-  /** Black or white, whichever is legible on the dark colour. */
-  textCss: string;
-}
-export const PALETTE: readonly Color[];
-export function colorOf(thing: Pick<Thing, "colorIndex">): Color;
+/** Black or white, whichever is legible on a colour `#rrggbb`. */
+export function textOn(color: string): "black" | "white";

@@ -7,7 +7,7 @@ import { decodePicture, decodeSound } from "./media.js";
 import { Rate } from "./rate.js";
 
 export { Answer, segments } from "./answer.js";
-export { colorOf, draw, hitTest, PALETTE } from "./draw.js";
+export { draw, hitTest, textOn } from "./draw.js";
 export { BuboError } from "./error.js";
 export { Mask } from "./mask.js";
 
@@ -173,7 +173,7 @@ export class Chat {
   }
 
   /**
-   * Asks; yields `stage`, `token`, `entity` and at last `done`. Leaving the loop stops the work.
+   * Asks; yields `stage`, `evidence`, `token`, `entity` and at last `done`. Leaving the loop stops the work.
    * @param {string} question @param {{signal?: AbortSignal}} [options]
    */
   async *ask(question, options = {}) {
@@ -230,6 +230,7 @@ export class Chat {
     switch (event.type) {
       case "token": return { type: "token", text: event.text };
       case "entity": return { type: "entity", phrase: event.phrase, start: event.start, end: event.end, things: event.things };
+      case "evidence": return { type: "evidence", evidence: event.evidence };
       case "stage": return { type: "stage", ...stageFrom(event) };
       case "done": {
         this.#things = thingsFrom(event.answer.things ?? [], this.#things);

@@ -1,6 +1,6 @@
 // The conversation: questions, streamed answers, and phrases in the colours of what they mean.
 
-import { colorOf, PALETTE, segments } from "./pkg/index.js";
+import { segments, textOn } from "./pkg/index.js";
 import { number, say, text } from "./strings.js";
 
 /** One question and its answer. */
@@ -12,6 +12,7 @@ export class Turn {
   #status = make("span");
   #streamed = "";
   #entities = [];
+  #computed = false;
   element = make("li", "turn");
   /** @type {import("./pkg/index.js").Answer | null} */
   answer = null;
@@ -45,6 +46,11 @@ export class Turn {
     this.#answerElement.append(piece);
   }
 
+  /** What comes is computed, not worded by the language model. */
+  evidence() {
+    this.#computed = true;
+  }
+
   /** A phrase that was tied to things of the picture. */
   entity(entity) {
     this.#entities.push(entity);
@@ -57,7 +63,7 @@ export class Turn {
     this.#fill(answer.segments(), answer.things);
     const { decode_tokens: tokens, decode_tokens_per_second: rate } = answer.stats;
     if (rate > 0) this.end("stats", { tokens: tokens + 1, rate: number(rate, 1) });
-    else this.end("");
+    else this.end(this.#computed ? "computed" : "");
     this.#below.append(this.#copyButton());
   }
 
@@ -69,18 +75,18 @@ export class Turn {
 
   #fill(parts, things) {
     this.#answerElement.replaceChildren(...parts.map(({ text: words, entity }) => (
-      entity && entity.things.length > 0 ? this.#phrase(words, entity, things) : document.createTextNode(words))));
+      things[entity?.things[0]] ? this.#phrase(words, entity, things) : document.createTextNode(words))));
     this.#light();
   }
 
   #phrase(words, entity, things) {
-    const color = things[entity.things[0]] ? colorOf(things[entity.things[0]]) : PALETTE[0];
+    const { color, lightColor } = things[entity.things[0]];
     const button = make("button", "phrase", words);
     button.type = "button";
     button.dataset.things = JSON.stringify(entity.things);
-    button.style.setProperty("--dark", color.darkCss);
-    button.style.setProperty("--light", color.lightCss);
-    button.style.setProperty("--on-dark", color.textCss);
+    button.style.setProperty("--dark", color);
+    button.style.setProperty("--light", lightColor);
+    button.style.setProperty("--on-dark", textOn(color));
     this.#focus.attach(button, entity.things, this.#show);
     return button;
   }

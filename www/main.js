@@ -165,6 +165,7 @@ async function ask(question) {
 async function follow(turn, events) {
   for await (const event of events) {
     if (event.type === "stage") turn.status(...stageWords(event));
+    else if (event.type === "evidence") turn.evidence();
     else if (event.type === "token") turn.token(event.text);
     else if (event.type === "entity") turn.entity(event);
     else if (event.type === "done") {

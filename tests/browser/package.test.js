@@ -31,7 +31,7 @@ function inPage(run, argument) {
 test("importing does nothing", async () => {
   const workers = tab.page.workers().length;
   const names = await inPage((bubo) => Object.keys(bubo).sort());
-  assert.deepEqual(names, ["Answer", "Bubo", "BuboError", "Chat", "Mask", "PALETTE", "colorOf", "draw", "hitTest", "readAudio", "readImage", "segments"]);
+  assert.deepEqual(names, ["Answer", "Bubo", "BuboError", "Chat", "Mask", "draw", "hitTest", "readAudio", "readImage", "segments", "textOn"]);
   assert.equal(tab.page.workers().length, workers);
 });
 
