@@ -57,13 +57,13 @@ async function run(command) {
   }
 }
 
-async function open({ id, bundleUrl, device }) {
+async function open({ bundleUrl, device }) {
   await start();
   const chosen = await chooseDevice(device);
   session = await WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
     const { id: target, ...rest } = event;
     post({ id: target, event: rest });
-  }, id);
+  });
   return { device: chosen.device, deviceReason: chosen.reason };
 }
 
