@@ -74,7 +74,10 @@ export interface GenerationOptions {
   topP?: number;
   topK?: number;
   repetitionPenalty?: number;
+  /** The same number gives the same answer. */
   seed?: number;
+  /** Whether what boxes, tags and sounds know is computed from them instead of being left to the model; true if left out. */
+  evidence?: boolean;
 }
 
 /** Pixels of a picture that belong to a thing. */
@@ -212,6 +215,10 @@ export class Chat {
   }): Promise<Hearing>;
   /** Leaving the loop stops the work. */
   ask(question: string, options?: GenerationOptions & { signal?: AbortSignal }): AsyncGenerator<AskEvent, void, void>;
+  /** Ends the answer under way early: its loop ends with `done` and what there is; `stats.cancelled` is true. */
+  stop(): void;
+  removeImage(options?: { signal?: AbortSignal }): Promise<void>;
+  removeAudio(options?: { signal?: AbortSignal }): Promise<void>;
   clear(options?: { signal?: AbortSignal }): Promise<void>;
 }
 

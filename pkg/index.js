@@ -107,8 +107,10 @@ const OPENING = Symbol("opening");
 
 /** A conversation about pictures and sounds. */
 export class Chat {
-  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed"];
+  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed", "evidence"];
   #link;
+  /** Ends the answers under way, leaving what there is of them. @type {Set<() => void>} */
+  #enders = new Set();
   #options;
   #things = [];
   #ended = false;
@@ -185,10 +187,12 @@ export class Chat {
     const events = [];
     let wake = () => {};
     let ended = null;
+    let end = () => {};
     const call = this.#link.call(
       { type: "ask", question, options: { ...this.#options, ...generationOptions(generation) } },
       {
         signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
+        onStart: (cancel) => { end = cancel; },
         onEvent: (event) => {
           const made = this.#answerEvent(event);
           if (made) events.push(made);
@@ -196,6 +200,7 @@ export class Chat {
         },
       },
     );
+    this.#enders.add(end);
     call.then(() => { ended = {}; }, (error) => { ended = { error }; }).then(() => wake());
     try {
       while (true) {
@@ -205,8 +210,29 @@ export class Chat {
         await new Promise((resolve) => { wake = resolve; });
       }
     } finally {
+      this.#enders.delete(end);
       if (!ended) stop.abort();
     }
+  }
+
+  /** Ends the answer under way early: its loop ends with `done` and what there is, `stats.cancelled` being true. */
+  stop() {
+    for (const end of this.#enders) end();
+  }
+
+  /** Takes the picture out of the conversation. */
+  async removeImage(options = {}) {
+    checkOptions("chat.removeImage", options, ["signal"]);
+    this.#checkOpen();
+    this.#things = [];
+    await this.#link.call({ type: "remove_image" }, { signal: options.signal });
+  }
+
+  /** Takes the sound out of the conversation. */
+  async removeAudio(options = {}) {
+    checkOptions("chat.removeAudio", options, ["signal"]);
+    this.#checkOpen();
+    await this.#link.call({ type: "remove_audio" }, { signal: options.signal });
   }
 
   /** Forgets the conversation, its pictures and its sounds. */
@@ -261,6 +287,11 @@ function generationOptions(options) {
   const named = {};
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined) continue;
+    if (name === "evidence") {
+      if (typeof value !== "boolean") throw new BuboError("input", `evidence must be true or false, not ${JSON.stringify(value)}`);
+      named.evidence = value;
+      continue;
+    }
     if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
       throw new BuboError("input", `${name} must be a number, 0 or more, not ${JSON.stringify(value)}`);
     }

@@ -61,8 +61,9 @@ export class Turn {
   done(answer) {
     this.answer = answer;
     this.#fill(answer.segments(), answer.things);
-    const { decode_tokens: tokens, decode_tokens_per_second: rate } = answer.stats;
-    if (rate > 0) this.end("stats", { tokens: tokens + 1, rate: number(rate, 1) });
+    const { decode_tokens: tokens, decode_tokens_per_second: rate, cancelled } = answer.stats;
+    if (cancelled) this.end("stopped");
+    else if (rate > 0) this.end("stats", { tokens: tokens + 1, rate: number(rate, 1) });
     else this.end(this.#computed ? "computed" : "");
     this.#below.append(this.#copyButton());
   }

@@ -162,6 +162,12 @@ async function ask(question) {
   showPresence();
 }
 
+/** Ends the answer under way: what there is of it stays, and is coloured; one that still waits for the model is dropped. */
+async function stop() {
+  if (model.canAnswer) (await model.chat()).stop();
+  else asking?.abort();
+}
+
 async function follow(turn, events) {
   for await (const event of events) {
     if (event.type === "stage") turn.status(...stageWords(event));
@@ -178,6 +184,20 @@ async function follow(turn, events) {
 /** Brings back the picture that a turn is about, with what its answer names. */
 function showTurn(turn) {
   if (turn.scene && turn.answer) pictureView.show(turn.scene, turn.answer);
+}
+
+async function remove(kind) {
+  const shown = kind === "picture" ? picture : sound;
+  shown.abort.abort();
+  if (kind === "picture") picture = null;
+  else sound = null;
+  focus.clear();
+  (kind === "picture" ? pictureView : soundView).clear();
+  say(element(`${kind}-status`), "");
+  showPresence();
+  if (!model.started) return;
+  const chat = await model.chat();
+  await (kind === "picture" ? chat.removeImage() : chat.removeAudio()).catch(showError);
 }
 
 async function clear() {
@@ -332,9 +352,10 @@ function download(blob, name) {
 
 chooser("picture", usePicture);
 chooser("sound", useSound);
+for (const kind of ["picture", "sound"]) element(`${kind}-remove`).addEventListener("click", () => remove(kind));
 element("record").addEventListener("click", record);
 element("clear").addEventListener("click", clear);
-element("stop").addEventListener("click", () => asking?.abort());
+element("stop").addEventListener("click", stop);
 element("alert-close").addEventListener("click", hideError);
 element("picture-save").addEventListener("click", async () => download(await pictureView.toPng(), "bubo.png"));
 element("save-json").addEventListener("click", () => {
@@ -367,7 +388,7 @@ document.addEventListener("paste", (event) => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  if (asking) asking.abort();
+  if (asking) stop();
   else focus.clear();
 });
 

@@ -2,6 +2,7 @@
 
 mod cache;
 mod host;
+mod session;
 mod source;
 
 use js_sys::Reflect;
@@ -10,9 +11,7 @@ use wasm_bindgen::{JsCast, JsValue};
 
 use crate::error::Error;
 
-pub use cache::OpfsCache;
-pub use host::{Stop, WorkerHost};
-pub use source::HttpSource;
+pub use session::WebSession;
 
 /// The version of this build, as in `Cargo.toml`.
 #[wasm_bindgen]
