@@ -20,7 +20,6 @@ use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
 use crate::session::{AskOptions, Event, Session};
 use crate::tensor::Device;
-use crate::tensor::gpu::Gpu;
 
 /// How often a command looks whether the parts that it needs have come.
 const PART_WAIT_MS: u32 = 20;
@@ -148,7 +147,10 @@ impl WebSession {
 impl WebSession {
     async fn opened(bundle_url: &str, options: JsValue, on_event: Function) -> Result<Self> {
         let OpenOptions { device } = parsed(options)?;
-        let device = if device == "webgpu" { Device::Gpu(Gpu::open().await?) } else { Device::Cpu };
+        if device == "webgpu" {
+            return Err(Error::NoWebGpu("this build has no GPU engine; use the device \"wasm\"".into()));
+        }
+        let device = Device::Cpu;
         let cache: Rc<dyn Cache> = match OpfsCache::open().await {
             Ok(cache) => Rc::new(cache),
             // Nothing is kept, which is no reason not to work: the page says what there is.
