@@ -6,8 +6,10 @@
 mod event;
 pub mod evidence;
 pub mod facts;
+mod models;
 mod question;
 mod scene;
+mod turn;
 mod voter;
 
 use std::cell::RefCell;
@@ -17,19 +19,17 @@ pub use event::{Event, Evidence, LoadProgress, Stage};
 pub use question::Question;
 pub use scene::{Heard, Scene, ShownSound, ShownThing, shown_boxes};
 
-use crate::bundle::{LoadedPart, Loader};
+use crate::bundle::Loader;
 use crate::canvas::Export;
-use crate::encoders::yamnet::Yamnet;
 use crate::error::{Context, Error, Result};
-use crate::grounding::matcher::{Embedder, Entity, Matcher};
 use crate::grounding::scene::Eyes;
-use crate::grounding::{Detector, Segmenter, Tagger, detector, segmenter, tagger};
 use crate::host::Host;
-use crate::language::{self, Chat, Generation, GenerationOptions, LanguageModel, StopReason};
+use crate::language::{Chat, LanguageModel};
 use crate::media::{RgbImage, Waveform};
-use crate::nn::{WeightSink, Weights};
+use crate::nn::WeightSink;
 use crate::tensor::Device;
-use voter::Voter;
+use models::Models;
+use turn::{Draft, Turn};
 
 /// What the language model is told before everything else, where pictures and sounds reach it as words.
 const SYSTEM: &str =
@@ -78,17 +78,6 @@ impl Default for AskOptions {
     }
 }
 
-/// The networks, as far as they are loaded.
-#[derive(Default)]
-struct Models {
-    tagger: Option<Rc<dyn Tagger>>,
-    detector: Option<Rc<dyn Detector>>,
-    segmenter: Option<Rc<dyn Segmenter>>,
-    ears: Option<Rc<Yamnet>>,
-    embedder: Option<Rc<Embedder>>,
-    language: Option<Rc<LanguageModel>>,
-}
-
 /// What was shown and said. A conversation has one thread a topic, since facts about the picture leak into what a small
 /// model says about the sound.
 #[derive(Default)]
@@ -113,18 +102,6 @@ pub struct Session {
     talk: RefCell<Talk>,
 }
 
-/// The answer as it grows.
-#[derive(Default)]
-struct Draft {
-    text: String,
-    stats: serde_json::Map<String, serde_json::Value>,
-    prefill_tokens: usize,
-    decode_tokens: usize,
-    prefill_ms: f64,
-    decode_ms: f64,
-    cancelled: bool,
-}
-
 impl Session {
     /// A session without networks, whose tensors will live on `device`.
     pub fn new(device: Device) -> Self {
@@ -144,24 +121,10 @@ impl Session {
         let parts: Vec<String> = loader.manifest().parts.iter().map(|part| part.name.clone()).collect();
         for part in parts {
             let loaded = loader.load_part(&part, &mut |progress| events(Event::Load(progress.into()))).await?;
-            self.install(&part, loaded).context(part.clone())?;
+            self.models.borrow_mut().install(&part, &loaded).context(part.clone())?;
             events(Event::Part { part });
         }
         events(Event::Ready);
-        Ok(())
-    }
-
-    fn install(&self, name: &str, part: LoadedPart<Weights>) -> Result<()> {
-        let mut models = self.models.borrow_mut();
-        match name {
-            "tagger" => models.tagger = Some(tagger::load(&part)?),
-            "detector" => models.detector = Some(detector::load(&part)?),
-            "segmenter" => models.segmenter = Some(segmenter::load(&part)?),
-            "audio_encoder" => models.ears = Some(Rc::new(load_ears(&part)?)),
-            "text_embedder" => models.embedder = Some(Rc::new(load_embedder(&part)?)),
-            "language" => models.language = Some(Rc::new(load_language(&part)?)),
-            other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
-        }
         Ok(())
     }
 
@@ -323,276 +286,7 @@ impl Session {
     }
 }
 
-fn load_ears(part: &LoadedPart<Weights>) -> Result<Yamnet> {
-    check_model(part, "yamnet")?;
-    Yamnet::load(&part.config()?, &part.weights, &part.json_file::<Vec<String>>("audioset_labels.json")?)
-}
-
-fn load_embedder(part: &LoadedPart<Weights>) -> Result<Embedder> {
-    check_model(part, "minilm")?;
-    Embedder::load(&part.config()?, &part.weights, part.file("minilm_tokenizer.json")?)
-}
-
-fn load_language(part: &LoadedPart<Weights>) -> Result<LanguageModel> {
-    check_model(part, "llama")?;
-    LanguageModel::load(&part.config, &part.weights, part.file("tokenizer.json")?)
-}
-
-fn check_model(part: &LoadedPart<Weights>, known: &str) -> Result<()> {
-    if part.model == known {
-        return Ok(());
-    }
-    Err(Error::Unsupported(format!("a model {:?} here; known is {known}", part.model)))
-}
-
 /// The error while parts are on their way.
 fn not_loaded(what: &str) -> Error {
     Error::Input(format!("the model for {what} is not loaded yet; wait until it is, or load a bundle that has one"))
-}
-
-impl Draft {
-    fn statistics(&self, total_ms: f64) -> serde_json::Map<String, serde_json::Value> {
-        let mut stats = self.stats.clone();
-        let rounded = |ms: f64| serde_json::json!((ms * 10.0).round() / 10.0);
-        let rate = |tokens: usize, ms: f64| rounded(if ms > 0.0 { tokens as f64 * 1000.0 / ms } else { 0.0 });
-        stats.insert("prefill_tokens".into(), self.prefill_tokens.into());
-        stats.insert("prefill_ms".into(), rounded(self.prefill_ms));
-        stats.insert("decode_tokens".into(), self.decode_tokens.into());
-        stats.insert("decode_ms".into(), rounded(self.decode_ms));
-        stats.insert("decode_tokens_per_second".into(), rate(self.decode_tokens, self.decode_ms));
-        stats.insert("total_ms".into(), rounded(total_ms));
-        stats.insert("cancelled".into(), self.cancelled.into());
-        stats
-    }
-
-    fn add(&mut self, generation: &Generation) {
-        let statistics = &generation.statistics;
-        self.prefill_tokens += statistics.prefill_tokens;
-        self.prefill_ms += statistics.prefill_ms;
-        self.decode_tokens += statistics.decode_tokens;
-        self.decode_ms += statistics.decode_ms;
-        self.cancelled |= generation.stop_reason == StopReason::Cancelled;
-    }
-}
-
-/// What is known of the picture or the sound, in words.
-struct Facts {
-    /// `a dog on the left and two people`
-    said: String,
-    /// As the language model reads it, a line of its own.
-    line: String,
-    /// What a complete description has to name.
-    nouns: Vec<String>,
-}
-
-impl Facts {
-    fn of_scene(scene: &Scene) -> Option<Self> {
-        let said = scene.facts()?;
-        let line = format!("In the picture: {said}.\n");
-        Some(Self { said, line, nouns: scene.things.iter().map(|thing| thing.tag.clone()).collect() })
-    }
-
-    fn of_sound(heard: &Heard) -> Option<Self> {
-        let said = heard.facts()?;
-        let line = format!("In the sound: {said}.\n");
-        Some(Self { said, line, nouns: heard.names().into_iter().map(|names| names.tag).collect() })
-    }
-}
-
-/// What the language model is asked to say.
-struct Speech<'a> {
-    question: &'a str,
-    /// How the answer starts.
-    opening: &'a str,
-    /// Once these are named, a clause that begins with a comma ends the answer instead: all that is known has been said,
-    /// and what a small model would add is made up.
-    complete: Option<&'a [String]>,
-}
-
-impl<'a> Speech<'a> {
-    fn new(question: &'a str) -> Self {
-        Self { question, opening: "", complete: None }
-    }
-
-    fn is_complete(&self, said: &str) -> bool {
-        let said = said.to_lowercase();
-        let named = |noun: &String| {
-            let last = noun.rsplit(' ').next().unwrap_or(noun).to_lowercase();
-            said.contains(&last) || said.contains(&facts::plural(&last))
-        };
-        self.complete.is_some_and(|nouns| nouns.iter().all(named))
-    }
-}
-
-/// One question's surroundings.
-struct Turn<'a> {
-    session: &'a Session,
-    language: &'a Rc<LanguageModel>,
-    embedder: &'a Embedder,
-    options: &'a AskOptions,
-    host: &'a dyn Host,
-    events: Sink<'a>,
-}
-
-impl Turn<'_> {
-    async fn answer(
-        &self,
-        question: &str,
-        scene: Option<&Scene>,
-        heard: Option<&Heard>,
-        draft: &mut Draft,
-    ) -> Result<()> {
-        let kind = if scene.is_some() || heard.is_some() { Question::parse(question) } else { Question::Open };
-        let matcher = Matcher { embedder: Some(self.embedder), vote: None };
-        if self.options.evidence
-            && let Some((evidence, text)) = evidence::answer(&kind, scene, heard, &matcher).await?
-        {
-            self.say_evidence(evidence, &text, draft);
-            return Ok(());
-        }
-        let picture = scene.and_then(Facts::of_scene);
-        let sound = heard.and_then(Facts::of_sound);
-        match kind {
-            Question::Describe { picture: see, sound: hear } => {
-                // Whatever was not given cannot be meant.
-                let see = scene.is_some() && (see || heard.is_none());
-                let hear = heard.is_some() && (hear || !see);
-                if see {
-                    self.describe(Topic::Picture, picture, draft).await?;
-                }
-                if hear && !draft.cancelled {
-                    self.describe(Topic::Sound, sound, draft).await?;
-                }
-                if let (true, true, Some(scene), Some(heard)) = (see && hear, self.options.evidence, scene, heard)
-                    && !draft.cancelled
-                {
-                    let text = evidence::relation(scene, heard, &matcher).await?;
-                    self.say_evidence(Evidence::Relation, &text, draft);
-                }
-                Ok(())
-            }
-            Question::SoundSource if sound.is_some() => {
-                let line = sound.map(|facts| facts.line);
-                self.speak(Topic::Sound, line.as_deref(), Speech::new(question), draft).await
-            }
-            _ => {
-                let lines: String = [picture, sound].into_iter().flatten().map(|facts| facts.line).collect();
-                self.speak(Topic::Everything, Some(&lines), Speech::new(question), draft).await
-            }
-        }
-    }
-
-    /// Lets the model say the facts of one modality; without facts there is nothing that it could say.
-    async fn describe(&self, topic: Topic, facts: Option<Facts>, draft: &mut Draft) -> Result<()> {
-        let (request, opening, nothing) = match topic {
-            Topic::Sound => ("What is the sound?", "The sound is", "I hear nothing that I know."),
-            _ => ("Describe the picture.", "The picture shows", "I see nothing in the picture that I know."),
-        };
-        let Some(facts) = facts else {
-            self.say(nothing, draft);
-            return Ok(());
-        };
-        // With the article or number in its mouth the model gets it right.
-        let opening = format!("{opening} {}", facts.said.split(' ').next().unwrap_or_default());
-        let speech = Speech { question: request, opening: opening.trim_end(), complete: Some(&facts.nouns) };
-        self.speak(topic, Some(&facts.line), speech, draft).await
-    }
-
-    /// Asks the language model in a thread of the conversation. The facts stand before the thread's first question.
-    async fn speak(&self, topic: Topic, facts: Option<&str>, speech: Speech<'_>, draft: &mut Draft) -> Result<()> {
-        let mut chat = self.session.take_thread(topic, self.language);
-        let first = !chat.messages().iter().any(|message| message.role == language::Role::User);
-        let facts = facts.filter(|_| first).unwrap_or_default();
-        chat.ask(format!("{facts}{}", speech.question));
-        let generated = self.generate(&mut chat, &speech, draft).await;
-        match &generated {
-            Ok(generation) => draft.add(generation),
-            // The question is taken back, so that the next one does not join it.
-            Err(_) => chat.withdraw(),
-        }
-        if draft.cancelled {
-            chat.withdraw();
-        }
-        self.session.talk.borrow_mut().threads.push((topic, chat));
-        generated.map(|_| ())
-    }
-
-    async fn generate(&self, chat: &mut Chat, speech: &Speech<'_>, draft: &mut Draft) -> Result<Generation> {
-        let options = self.generation_options(chat, speech.opening)?;
-        let gap = if draft.text.is_empty() { "" } else { " " };
-        let (events, text) = (self.events, &mut draft.text);
-        let start = text.len();
-        let mut complete = false;
-        let mut generation = chat
-            .generate(self.host, &options, async |event| {
-                let more = match event {
-                    language::Event::Prefill { done, total } => {
-                        events(Event::Stage { stage: Stage::Read, done, total });
-                        return Ok(());
-                    }
-                    language::Event::Text(more) => more,
-                };
-                complete = more.starts_with([',', ';']) && speech.is_complete(&text[start..]);
-                let more = if complete { "." } else { more };
-                let more = if text.len() == start { format!("{gap}{more}") } else { more.to_owned() };
-                text.push_str(&more);
-                events(Event::Token { text: more });
-                if complete { Err(Error::Cancelled) } else { Ok(()) }
-            })
-            .await?;
-        if complete {
-            generation.stop_reason = StopReason::Stop;
-            generation.text = text[start..].trim_start().to_owned();
-            chat.replace_answer(&generation.text);
-        }
-        Ok(generation)
-    }
-
-    fn generation_options(&self, chat: &Chat, opening: &str) -> Result<GenerationOptions> {
-        let AskOptions { max_tokens, temperature, top_p, top_k, repetition_penalty, seed, .. } = *self.options;
-        if max_tokens == 0 || !(0.0..=10.0).contains(&temperature) {
-            return Err(Error::Input("max_tokens must be at least 1 and temperature between 0 and 10".into()));
-        }
-        let mut options = chat.default_options();
-        options.max_new_tokens = max_tokens;
-        options.opening = opening.to_owned();
-        options.sampling.temperature = temperature;
-        options.sampling.top_p = top_p.unwrap_or(options.sampling.top_p);
-        options.sampling.top_k = top_k.unwrap_or(options.sampling.top_k);
-        options.sampling.repetition_penalty = repetition_penalty;
-        options.sampling.seed = seed;
-        Ok(options)
-    }
-
-    fn say_evidence(&self, evidence: Evidence, text: &str, draft: &mut Draft) {
-        (self.events)(Event::Evidence { evidence });
-        let computed = draft.stats.entry("evidence").or_insert_with(|| serde_json::json!([]));
-        if let Some(list) = computed.as_array_mut() {
-            list.push(serde_json::json!(evidence));
-        }
-        self.say(text, draft);
-    }
-
-    fn say(&self, text: &str, draft: &mut Draft) {
-        let text = if draft.text.is_empty() { text.to_owned() } else { format!(" {text}") };
-        draft.text.push_str(&text);
-        (self.events)(Event::Token { text });
-    }
-
-    async fn entities(&self, answer: &str, scene: Option<&Scene>, cancelled: &mut bool) -> Result<Vec<Entity>> {
-        let Some(scene) = scene else { return Ok(Vec::new()) };
-        (self.events)(Event::Stage { stage: Stage::Match, done: 0, total: 1 });
-        let voter = Voter { chat: Chat::new(Rc::clone(self.language)), host: self.host };
-        let matcher = Matcher { embedder: Some(self.embedder), vote: Some(&voter) };
-        let matched = match matcher.entities(answer, &scene.names()).await {
-            // After a stop the phrases are still coloured as far as that takes no vote.
-            Err(Error::Cancelled) => {
-                *cancelled = true;
-                Matcher { embedder: Some(self.embedder), vote: None }.entities(answer, &scene.names()).await
-            }
-            other => other,
-        };
-        (self.events)(Event::Stage { stage: Stage::Match, done: 1, total: 1 });
-        matched
-    }
 }

@@ -1,0 +1,60 @@
+//! The networks of a session, as far as they are loaded.
+
+use std::rc::Rc;
+
+use crate::bundle::LoadedPart;
+use crate::encoders::yamnet::Yamnet;
+use crate::error::{Error, Result};
+use crate::grounding::matcher::Embedder;
+use crate::grounding::{Detector, Segmenter, Tagger, detector, segmenter, tagger};
+use crate::language::LanguageModel;
+use crate::nn::Weights;
+
+/// The networks, as far as they are loaded.
+#[derive(Default)]
+pub(super) struct Models {
+    pub tagger: Option<Rc<dyn Tagger>>,
+    pub detector: Option<Rc<dyn Detector>>,
+    pub segmenter: Option<Rc<dyn Segmenter>>,
+    pub ears: Option<Rc<Yamnet>>,
+    pub embedder: Option<Rc<Embedder>>,
+    pub language: Option<Rc<LanguageModel>>,
+}
+
+impl Models {
+    /// Makes the network of a part that was loaded.
+    pub fn install(&mut self, name: &str, part: &LoadedPart<Weights>) -> Result<()> {
+        match name {
+            "tagger" => self.tagger = Some(tagger::load(part)?),
+            "detector" => self.detector = Some(detector::load(part)?),
+            "segmenter" => self.segmenter = Some(segmenter::load(part)?),
+            "audio_encoder" => self.ears = Some(Rc::new(load_ears(part)?)),
+            "text_embedder" => self.embedder = Some(Rc::new(load_embedder(part)?)),
+            "language" => self.language = Some(Rc::new(load_language(part)?)),
+            other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
+        }
+        Ok(())
+    }
+}
+
+fn load_ears(part: &LoadedPart<Weights>) -> Result<Yamnet> {
+    check_model(part, "yamnet")?;
+    Yamnet::load(&part.config()?, &part.weights, &part.json_file::<Vec<String>>("audioset_labels.json")?)
+}
+
+fn load_embedder(part: &LoadedPart<Weights>) -> Result<Embedder> {
+    check_model(part, "minilm")?;
+    Embedder::load(&part.config()?, &part.weights, part.file("minilm_tokenizer.json")?)
+}
+
+fn load_language(part: &LoadedPart<Weights>) -> Result<LanguageModel> {
+    check_model(part, "llama")?;
+    LanguageModel::load(&part.config, &part.weights, part.file("tokenizer.json")?)
+}
+
+fn check_model(part: &LoadedPart<Weights>, known: &str) -> Result<()> {
+    if part.model == known {
+        return Ok(());
+    }
+    Err(Error::Unsupported(format!("a model {:?} here; known is {known}", part.model)))
+}
