@@ -10,14 +10,14 @@ use std::rc::Rc;
 use anyhow::{Context, ensure};
 use bubo::bundle::{FileSource, LoadedPart, MANIFEST_FILE, NoCache};
 use bubo::nn::{WeightLoader, WeightSink, Weights};
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Precision};
 
 pub use build::{build, convert_one};
 pub use writer::BundleWriter;
 
 use crate::host::CommandLine;
 
-/// Opens the bundle in `folder` for loading onto `device`.
+/// Opens the bundle in `folder` for loading onto `device`, as exact as the engine can compute: for checks, not for speed.
 ///
 /// # Errors
 /// If there is none; the message says how to make it.
@@ -29,7 +29,7 @@ pub fn open(folder: &Path, device: &Device) -> anyhow::Result<WeightLoader> {
     );
     let device = device.clone();
     let source = Rc::new(FileSource::new(folder));
-    let sink = move || WeightSink::new(device.clone());
+    let sink = move || WeightSink::new(device.clone()).with_precision(Precision::Exact);
     let opened = WeightLoader::open(source, Rc::new(NoCache), Rc::new(CommandLine::default()), sink);
     Ok(pollster::block_on(opened)?)
 }

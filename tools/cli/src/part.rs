@@ -6,7 +6,7 @@ use anyhow::Context;
 use bubo::bundle::{LoadedPart, MANIFEST_FILE};
 use bubo::language::LanguageModel;
 use bubo::nn::{WeightMap, Weights};
-use bubo::tensor::{Device, Tensor};
+use bubo::tensor::{Device, Precision, Tensor};
 
 use crate::bundle::load_part;
 use crate::convert::{Part, StoredTensor, smollm2};
@@ -30,13 +30,14 @@ pub fn load_language(source: &Path, device: &Device) -> anyhow::Result<LanguageM
     Ok(model)
 }
 
-/// Puts a part's weights on `device`, its prefix stripped from their names.
+/// Puts a part's weights on `device`, its prefix stripped from their names, for computing exactly.
 ///
 /// # Errors
 /// If a tensor cannot be read or does not fit the device.
 pub fn weights(part: Part, device: &Device) -> anyhow::Result<Weights> {
     let prefix = format!("{}.", part.name);
     let mut map = WeightMap::default();
+    map.set_precision(Precision::Exact);
     for tensor in part.tensors {
         let name = tensor.name.strip_prefix(&prefix).unwrap_or(&tensor.name).to_owned();
         match (tensor.load)()? {
