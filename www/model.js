@@ -113,7 +113,7 @@ export class ModelPanel {
     const facts = cached ? "modelCached" : cachedBytes > 0 ? "modelPartlyCached" : "modelFacts";
     const device = text(this.#bubo?.device === "webgpu" ? "onWebgpu" : "onWasm");
     element("model-facts").textContent = text(state === "modelFacts" ? facts : state, {
-      name, size: size(bytes), rest: size(bytes - cachedBytes), device, licences: [...new Set(licences.map(({ spdx }) => spdx))].join(", "),
+      name, size: size(bytes), rest: size(bytes - cachedBytes), device, licences: [...new Set(licences.map(licenceWords))].join(", "),
     });
     const button = { modelFacts: cached ? "loadCached" : "load", modelStopped: "resume", modelFailed: "again", modelMissing: "again" }[state];
     element("load").hidden = !button;
@@ -124,7 +124,7 @@ export class ModelPanel {
     element("device-note").hidden = !this.#bubo || !hasText(note);
     element("device-note").textContent = hasText(note) ? text(note) : "";
     element("licences").replaceChildren(...licences.map(({ part, spdx, source }) => (
-      make("li", "", `${text(`part_${part}`)}: ${spdx}${source ? ` (${source})` : ""}`))));
+      make("li", "", `${text(`part_${part}`)}: ${licenceWords({ spdx })}${source ? ` (${source})` : ""}`))));
   }
 
   #fillParts() {
@@ -159,4 +159,9 @@ export class ModelPanel {
     item.querySelector("progress").value = value;
     item.querySelector("small").textContent = words;
   }
+}
+
+/** SPDX's word for "nobody has said" is none that people know. */
+function licenceWords({ spdx }) {
+  return spdx === "NOASSERTION" ? text("noLicence") : spdx;
 }

@@ -43,7 +43,7 @@ impl Stop {
 
     /// Begins a transfer that ends with the command, or with the last copy of what is returned.
     pub fn transfer(&self) -> std::result::Result<Rc<Transfer>, JsValue> {
-        let transfer = Rc::new(Transfer { controller: AbortController::new()? });
+        let transfer = Rc::new(Transfer { controller: AbortController::new()?, ended: Cell::new(false) });
         let mut transfers = self.transfers.borrow_mut();
         transfers.retain(|transfer| transfer.strong_count() > 0);
         transfers.push(Rc::downgrade(&transfer));
@@ -55,12 +55,15 @@ impl Stop {
 pub struct Transfer {
     /// Its `signal` belongs to the request.
     pub controller: AbortController,
+    /// Whether all has come, so that nothing is left to break off.
+    pub ended: Cell<bool>,
 }
 
 impl Drop for Transfer {
     fn drop(&mut self) {
-        // Does nothing where the transfer has come to its end.
-        self.controller.abort();
+        if !self.ended.get() {
+            self.controller.abort();
+        }
     }
 }
 

@@ -72,7 +72,7 @@ impl Source for HttpSource {
         let left = left.filter(|_| header(&response, "content-encoding").is_none());
         let stream = response.body().ok_or_else(|| SourceError::temporary("the answer has no body"))?;
         let reader = stream.get_reader().unchecked_into();
-        let body = Box::new(HttpBody { reader, _transfer: transfer });
+        let body = Box::new(HttpBody { reader, transfer });
         Ok(Reading { start: begin, total_bytes: left.map(|left| begin + left), body })
     }
 }
@@ -114,7 +114,7 @@ async fn in_time(future: JsFuture) -> Result<Result<JsValue, JsValue>, SourceErr
 
 struct HttpBody {
     reader: ReadableStreamDefaultReader,
-    _transfer: Rc<Transfer>,
+    transfer: Rc<Transfer>,
 }
 
 #[async_trait(?Send)]
@@ -124,6 +124,7 @@ impl Body for HttpBody {
         let chunk = in_time(JsFuture::from(self.reader.read())).await?.map_err(broken)?;
         let done = Reflect::get(&chunk, &"done".into()).map_err(broken)?;
         if done.is_truthy() {
+            self.transfer.ended.set(true);
             return Ok(None);
         }
         let value: Uint8Array = Reflect::get(&chunk, &"value".into()).map_err(broken)?.unchecked_into();
