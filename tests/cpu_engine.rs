@@ -49,9 +49,16 @@ fn quantized_products_are_within_the_rounding_of_activations() {
     let mut random = Random(7);
     let mut failures = Vec::new();
     for scheme in SCHEMES {
-        for (count, rows, cols) in
-            [(1, 1, 32), (1, 8, 64), (1, 13, 576), (2, 7, 96), (4, 16, 64), (5, 50, 160), (9, 257, 1536), (1, 4001, 640)]
-        {
+        for (count, rows, cols) in [
+            (1, 1, 32),
+            (1, 8, 64),
+            (1, 13, 576),
+            (2, 7, 96),
+            (4, 16, 64),
+            (5, 50, 160),
+            (9, 257, 1536),
+            (1, 4001, 640),
+        ] {
             let blocks = random.blocks(scheme, rows, cols);
             let weight = blocks.dequantize();
             let x = random.numbers(count * cols);
@@ -92,8 +99,7 @@ fn quantized_rows_come_back_as_they_were_stored() {
             let ids: Vec<u32> = (0..rows as u32).rev().collect();
             let ids = Tensor::from_u32(&ids, &[rows], &Device::Cpu).unwrap();
             let found = read(&Tensor::embedding(&matrix, &ids).unwrap());
-            let expected: Vec<f32> =
-                blocks.dequantize().chunks_exact(cols).rev().flat_map(<[f32]>::to_vec).collect();
+            let expected: Vec<f32> = blocks.dequantize().chunks_exact(cols).rev().flat_map(<[f32]>::to_vec).collect();
             assert_eq!(found, expected, "{scheme:?} {rows}×{cols}");
             let beyond = Tensor::from_u32(&[rows as u32], &[1], &Device::Cpu).unwrap();
             assert!(Tensor::embedding(&matrix, &beyond).is_err());

@@ -201,6 +201,13 @@ impl WeightSink {
     pub fn new(device: Device) -> Self {
         Self { device, map: WeightMap::default(), filling: BTreeMap::new() }
     }
+
+    /// The same with another precision of activations for quantised matrices.
+    #[must_use]
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.map.set_precision(precision);
+        self
+    }
 }
 
 fn not_begun(name: &str) -> Error {

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use bubo::tensor::Device;
+use bubo::tensor::gpu::Gpu;
+use bubo::tensor::{Device, Precision};
+use bubo_cli::bench;
 use bubo_cli::golden::{self, Golden};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -29,6 +31,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure how fast the language model reads and answers.
+    Bench {
+        /// Bundle, or a checkpoint of the language model.
+        bundle: PathBuf,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+        /// Keep activations exact on the CPU, instead of rounding them to 8 bits.
+        #[arg(long)]
+        exact: bool,
+        /// Tokens of each answer.
+        #[arg(long, default_value_t = 64)]
+        tokens: usize,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -39,13 +58,19 @@ enum Engine {
     Gpu,
 }
 
+impl Engine {
+    fn open(self) -> anyhow::Result<Device> {
+        Ok(match self {
+            Engine::Cpu => Device::Cpu,
+            Engine::Gpu => Device::Gpu(pollster::block_on(Gpu::open())?),
+        })
+    }
+}
+
 fn main() -> anyhow::Result<std::process::ExitCode> {
     match Cli::parse().command {
         Command::Golden { file, device, bundle, json } => {
-            let device = match device {
-                Engine::Cpu => Device::Cpu,
-                Engine::Gpu => anyhow::bail!("the GPU engine is not there yet"),
-            };
+            let device = device.open()?;
             let golden = Golden::read(&file)?;
             let differences = golden::run(&golden, &device, bundle.as_deref())?;
             let pass = differences.iter().all(golden::Difference::passes);
@@ -62,6 +87,16 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
                 }
             }
             Ok(std::process::ExitCode::from(u8::from(!pass)))
+        }
+        Command::Bench { bundle, device, exact, tokens, json } => {
+            let precision = if exact { Precision::Exact } else { Precision::Fast };
+            let turns = bench::language(&bundle, &device.open()?, precision, tokens)?;
+            if json {
+                println!("{}", serde_json::json!({ "turns": turns }));
+            } else {
+                turns.iter().for_each(|turn| println!("{turn}"));
+            }
+            Ok(std::process::ExitCode::SUCCESS)
         }
     }
 }

@@ -4,7 +4,6 @@ use bubo::tensor::Device;
 use bubo_cli::golden::{self, Golden};
 
 /// Runs a golden of `tests/golden/` and reports every output that is too far off.
-#[allow(dead_code, reason = "each component adds its tests")]
 fn check(name: &str) {
     let golden = Golden::open(name).expect("the golden is part of the repository");
     let bundle = std::env::var_os("BUBO_BUNDLE").map(std::path::PathBuf::from);
@@ -13,6 +12,26 @@ fn check(name: &str) {
     let differences = golden::run(&golden, &Device::Cpu, Some(&bundle)).expect("the component runs");
     let failed: Vec<_> = differences.iter().filter(|difference| !difference.passes()).collect();
     assert!(failed.is_empty(), "{name}: {failed:#?}");
+}
+
+#[test]
+fn llama_with_as_many_key_heads() {
+    check("llama_mha");
+}
+
+#[test]
+fn llama_with_shared_key_heads_and_tied_head() {
+    check("llama_gqa");
+}
+
+#[test]
+fn conversations_and_cleaned_answers() {
+    check("text_level");
+}
+
+#[test]
+fn smollm2_tokens_probabilities_and_greedy_text() {
+    check("smollm2");
 }
 
 #[test]

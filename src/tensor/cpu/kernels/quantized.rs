@@ -145,7 +145,13 @@ impl PackedMatrix {
             for_each_piece(out, piece * PANEL, multiplications, |index, out| {
                 let first = index * piece;
                 let panels = first..(first + piece).min(panels);
-                dispatch(ProductTask::<F, 1> { matrix: self, panels, activations: &activations, out, first: first * PANEL });
+                dispatch(ProductTask::<F, 1> {
+                    matrix: self,
+                    panels,
+                    activations: &activations,
+                    out,
+                    first: first * PANEL,
+                });
             });
             return;
         }

@@ -360,10 +360,7 @@ mod wasm {
         #[inline(always)]
         fn dot_i16(self, sums: [v128; 2], pair: i32, values: [v128; 2]) -> [v128; 2] {
             let pair = i32x4_splat(pair);
-            [
-                i32x4_add(sums[0], i32x4_dot_i16x8(pair, values[0])),
-                i32x4_add(sums[1], i32x4_dot_i16x8(pair, values[1])),
-            ]
+            [i32x4_add(sums[0], i32x4_dot_i16x8(pair, values[0])), i32x4_add(sums[1], i32x4_dot_i16x8(pair, values[1]))]
         }
         #[inline(always)]
         fn to_f32(self, v: [v128; 2]) -> [v128; 2] {

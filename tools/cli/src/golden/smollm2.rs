@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use bubo::language::{Detokenizer, LanguageModel, Message, Role};
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Precision};
 use pollster::block_on;
 use serde::Deserialize;
 
@@ -13,6 +13,9 @@ use crate::part;
 
 /// Below this distance of the two largest probabilities either token may be the greedy one.
 const CLEAR_MARGIN: f64 = 0.002;
+
+/// Share of places at which the fast path may prefer another token than float32.
+const ALLOWED_DISAGREEMENT: f64 = 0.02;
 
 #[derive(Deserialize)]
 struct Tokenized {
@@ -45,10 +48,32 @@ struct Top {
 /// If there is no such part, or it fails.
 pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
     let bundle = bundle.context("this golden needs the bundle: make it with `cargo xtask bundle` and name it")?;
-    let model = part::load_language(bundle, device)?;
+    let model = part::load_language(bundle, device, Precision::Exact)?;
     let mut differences = tokenizer(golden, &model)?;
     differences.extend(prompts(golden, device, &model)?);
+    if matches!(device, Device::Cpu) {
+        let fast = part::load_language(bundle, device, Precision::Fast)?;
+        differences.push(fast_disagreement(golden, &fast)?);
+    }
     Ok(differences)
+}
+
+/// Share of places at which 8-bit activations make another token the most likely one, when every answer is read as the
+/// float32 run gave it.
+fn fast_disagreement(golden: &Golden, model: &LanguageModel) -> anyhow::Result<Difference> {
+    let prompts: Vec<Prompt> = serde_json::from_value(golden.json()["prompts"].clone())?;
+    let (mut other, mut all) = (0, 0);
+    for prompt in &prompts {
+        let best = answer_rows(model, prompt)?.iter().map(|row| index_of_largest(row) as u32).collect::<Vec<_>>();
+        other += best.iter().zip(&prompt.f32_greedy_ids).filter(|(a, b)| a != b).count();
+        all += best.len();
+    }
+    ensure!(all > 0, "the golden has no answers");
+    Ok(Difference {
+        name: "prompts.fast_disagreement".into(),
+        max_abs: other as f64 / all as f64,
+        tolerance: ALLOWED_DISAGREEMENT,
+    })
 }
 
 /// All strings, with and without special tokens, and the way back in one go and as a stream.
@@ -88,19 +113,14 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
         let same_text = model.tokenizer.encode_with_special(&prompt.text)? == prompt.prompt_ids;
         wrong_prompts += usize::from(items != tokens || !same_text);
 
-        // One pass over prompt and answer: the logits of the last prompt token and of every answer token.
-        let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
-        let hidden = model.llama.forward(&model.llama.embed(&ids)?, None)?;
-        let answer = hidden.narrow(1, prompt.prompt_ids.len() - 1, prompt.f32_greedy_ids.len())?;
-        let logits = block_on(model.llama.logits(&answer)?.to_f32())?;
-        let rows: Vec<Vec<f64>> = logits.chunks_exact(model.llama.config().vocab_size).map(log_softmax).collect();
+        let rows = answer_rows(model, prompt)?;
         ensure!(rows.len() == prompt.f32_p1.len(), "{} probabilities", prompt.f32_p1.len());
         for top in &prompt.f32_top10 {
             first = first.max((rows[0][top.id as usize] - f64::from(top.logprob)).abs());
         }
         for (place, row) in rows.iter().enumerate() {
             let clear = prompt.f32_p1[place] - prompt.f32_p2[place] > CLEAR_MARGIN;
-            let best = (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best });
+            let best = index_of_largest(row);
             wrong_greedy += usize::from(clear && best != prompt.f32_greedy_ids[place] as usize);
             p1 = p1.max((row[best].exp() - prompt.f32_p1[place]).abs());
         }
@@ -113,6 +133,20 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
         close("prompts.f32_p1", p1),
         count_difference("prompts.f32_greedy_ids", wrong_greedy),
     ])
+}
+
+/// Log-probabilities after the prompt and after every token of the answer but the last, all in one pass.
+fn answer_rows(model: &LanguageModel, prompt: &Prompt) -> anyhow::Result<Vec<Vec<f64>>> {
+    let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
+    let hidden = model.llama.forward(&model.llama.embed(&ids)?, None)?;
+    let answer = hidden.narrow(1, prompt.prompt_ids.len() - 1, prompt.f32_greedy_ids.len())?;
+    let logits = block_on(model.llama.logits(&answer)?.to_f32())?;
+    Ok(logits.chunks_exact(model.llama.config().vocab_size).map(log_softmax).collect())
+}
+
+/// The first of equals.
+fn index_of_largest(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best })
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
