@@ -22,6 +22,10 @@ pub mod language;
 
 pub mod grounding;
 
+pub mod canvas;
+
+pub mod session;
+
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -49,6 +50,35 @@ pub struct LoadedPart<W> {
     pub weights: W,
     /// Its small files by name.
     pub files: BTreeMap<String, Vec<u8>>,
+}
+
+impl<W> LoadedPart<W> {
+    /// The model's configuration in its own type.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it does not have that form; the message names the key.
+    pub fn config<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_value(self.config.clone())
+            .map_err(|error| Error::corrupt(format!("the configuration of {}", self.model), error.to_string()))
+    }
+
+    /// The bytes of a small file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the part has none of that name.
+    pub fn file(&self, name: &str) -> Result<&[u8]> {
+        let missing =
+            || Error::corrupt(name, format!("the part with the model {} does not have this file", self.model));
+        self.files.get(name).map(Vec::as_slice).ok_or_else(missing)
+    }
+
+    /// A small JSON file in a type of its own.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if there is none, or it does not have that form.
+    pub fn json_file<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
+        serde_json::from_slice(self.file(name)?).map_err(|error| Error::corrupt(name, error.to_string()))
+    }
 }
 
 /// A bundle that is being loaded. Tensors go to sinks of the type `S`, one a part.

@@ -1,5 +1,9 @@
 //! Pictures and sounds to features. One file a model; the bundle's manifest names which one it holds.
 
+pub mod efficientnet;
+pub mod qformer;
+pub mod yamnet;
+
 use crate::error::Result;
 use crate::media::{RgbImage, Waveform};
 use crate::tensor::Tensor;

@@ -1,8 +1,16 @@
 //! What is in the picture and where: tags, boxes, masks, and which words of an answer mean which of them.
 
+pub mod caption;
+pub mod detector;
+pub mod matcher;
+pub mod scene;
+pub mod segmenter;
+pub mod tagger;
+
 use async_trait::async_trait;
 
 use crate::error::Result;
+use crate::host::Host;
 use crate::media::{BoxPx, Mask, RgbImage};
 
 /// A word for something in the picture.
@@ -14,6 +22,8 @@ pub struct Tag {
     pub score: f32,
     /// Where the tagger looked, if it can tell.
     pub box_px: Option<BoxPx>,
+    /// The broader kind that it is one of, if that has a name of its own: `dog` for a golden retriever.
+    pub kind: Option<String>,
 }
 
 /// A thing with its box.
@@ -27,11 +37,26 @@ pub struct Detection {
     pub box_px: BoxPx,
 }
 
+/// A thing in the picture with its box, before it is outlined.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// Lower-case English.
+    pub tag: String,
+    /// Other names of the same thing, finer or broader.
+    pub aliases: Vec<String>,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Where it is.
+    pub box_px: BoxPx,
+}
+
 /// A thing in the picture, outlined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thing {
     /// Lower-case English.
     pub tag: String,
+    /// Other names of the same thing, finer or broader.
+    pub aliases: Vec<String>,
     /// Confidence, 0..1.
     pub score: f32,
     /// Where it is.
@@ -64,9 +89,9 @@ pub trait Detector {
 /// Outlines things in a picture.
 #[async_trait(?Send)]
 pub trait Segmenter {
-    /// One mask a box, in the size of the picture.
+    /// One mask a box, in the size of the picture. Lets others run between boxes.
     ///
     /// # Errors
-    /// Those of the engine.
-    async fn segment(&self, image: &RgbImage, boxes_px: &[BoxPx]) -> Result<Vec<Mask>>;
+    /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
+    async fn segment(&self, image: &RgbImage, boxes_px: &[BoxPx], host: &dyn Host) -> Result<Vec<Mask>>;
 }

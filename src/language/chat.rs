@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::LanguageModel;
 use super::context::Context;
-use super::prompt::{Message, Modality, ModalityKind, Part, Role, Sequence};
+use super::prompt::{Item, Message, Modality, ModalityKind, Part, Role, Sequence};
 use super::sampler::{Sampler, Sampling, log_softmax};
 use super::stop::StopText;
 use super::tokenizer::Detokenizer;
@@ -32,6 +32,8 @@ pub struct GenerationOptions {
     pub cut: ContextCut,
     /// Places of a prompt that are read at once. The page gets a moment between two such chunks.
     pub prefill_chunk: usize,
+    /// Words with which the answer starts; the model goes on from there.
+    pub opening: String,
 }
 
 impl Default for GenerationOptions {
@@ -44,6 +46,7 @@ impl Default for GenerationOptions {
             max_context: 2000,
             cut: ContextCut::Pinned,
             prefill_chunk: 64,
+            opening: String::new(),
         }
     }
 }
@@ -269,8 +272,10 @@ impl Chat {
         };
         let mut draft = Draft::default();
         let result = match self.fitting_prompt(options, context.max_positions()) {
-            Ok(sequence) => {
+            Ok(mut sequence) => {
                 let model = Rc::clone(&self.model);
+                sequence.items.extend(model.tokenizer.encode(&options.opening)?.into_iter().map(Item::Token));
+                show(&mut draft, &options.opening, &mut on_event).await?;
                 let run = Run { model: &model, host, options, on_event: &mut on_event };
                 run.answer(&mut context, &sequence, &mut sampler, &mut draft).await
             }

@@ -1,9 +1,18 @@
 //! Pixels and samples, and the way back from a network's frame to the picture that a person sees.
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod decode;
 mod image;
+mod log_mel;
+mod mask_cleanup;
 mod region;
+mod resample;
+mod resize;
 mod waveform;
 
 pub use image::RgbImage;
+pub use log_mel::{LogMel, MelConfig};
+pub use mask_cleanup::{HOLE_PX, SmallRegions};
 pub use region::{BoxPx, Mask};
+pub use resize::{CropPx, Filter};
 pub use waveform::Waveform;

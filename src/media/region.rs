@@ -90,4 +90,57 @@ impl Mask {
     pub fn area_px(&self) -> usize {
         self.inside.iter().filter(|inside| **inside).count()
     }
+
+    /// The mask without its connected parts (by sides) smaller than `fraction` of the largest one.
+    pub fn without_specks(mut self, fraction: f32) -> Self {
+        let mut part_of = vec![0u32; self.inside.len()];
+        let mut areas = vec![0usize];
+        let mut open = Vec::new();
+        for start in 0..self.inside.len() {
+            if !self.inside[start] || part_of[start] != 0 {
+                continue;
+            }
+            let part = areas.len();
+            areas.push(0);
+            part_of[start] = part as u32;
+            open.push(start);
+            while let Some(at) = open.pop() {
+                areas[part] += 1;
+                let x = at % self.width;
+                let neighbours = [
+                    (x > 0, at.wrapping_sub(1)),
+                    (x + 1 < self.width, at + 1),
+                    (at >= self.width, at.wrapping_sub(self.width)),
+                    (at + self.width < self.inside.len(), at + self.width),
+                ];
+                for (exists, next) in neighbours {
+                    if exists && self.inside[next] && part_of[next] == 0 {
+                        part_of[next] = part as u32;
+                        open.push(next);
+                    }
+                }
+            }
+        }
+        let least = areas.iter().copied().max().unwrap_or(0) as f32 * fraction;
+        for (inside, part) in self.inside.iter_mut().zip(&part_of) {
+            *inside &= areas[*part as usize] as f32 >= least;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specks_go_and_parts_stay() {
+        let picture = ["###....", "###...#", "###....", "......#", "......#"];
+        let inside = picture.concat().bytes().map(|byte| byte == b'#').collect();
+        let mask = Mask::new(7, 5, inside);
+        assert_eq!(mask.clone().without_specks(0.2).area_px(), 11);
+        assert_eq!(mask.clone().without_specks(0.5).area_px(), 9);
+        assert_eq!(mask.without_specks(0.0).area_px(), 12);
+        assert_eq!(Mask::new(3, 2, vec![]).without_specks(0.5).area_px(), 0);
+    }
 }

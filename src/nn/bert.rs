@@ -4,9 +4,9 @@
 
 use serde::Deserialize;
 
-use super::{Embedding, LayerNorm, Linear, Weights};
+use super::{Embedding, LayerNorm, Linear, MultiHeadAttention, Weights};
 use crate::error::{Error, Result};
-use crate::tensor::{Attention, Tensor, Unary};
+use crate::tensor::{Tensor, Unary};
 
 /// Sizes of a BERT; the keys are those of a Hugging Face `config.json`.
 #[derive(Debug, Clone, Deserialize)]
@@ -70,10 +70,6 @@ impl Bert {
     /// the width.
     pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let dim = config.hidden_size;
-        if config.num_attention_heads == 0 || !dim.is_multiple_of(config.num_attention_heads) {
-            let reason = format!("{} heads do not divide the width {dim}", config.num_attention_heads);
-            return Err(Error::shape("bert", reason));
-        }
         let embeddings = weights.pp("embeddings");
         let token_types = embeddings.tensor("token_type_embeddings.weight", &[config.type_vocab_size, dim])?;
         let layers = weights.pp("encoder").pp("layer");
@@ -187,10 +183,7 @@ impl Bert {
 /// Self-attention and feed-forward network, each followed by its residual and norm (post-norm).
 #[derive(Debug)]
 struct Layer {
-    heads: usize,
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    attention: MultiHeadAttention,
     attention_output: Linear,
     attention_norm: LayerNorm,
     intermediate: Linear,
@@ -202,12 +195,8 @@ impl Layer {
     fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let (dim, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let attention = weights.pp("attention");
-        let own = attention.pp("self");
         Ok(Self {
-            heads: config.num_attention_heads,
-            query: Linear::load(&own.pp("query"), dim, dim)?,
-            key: Linear::load(&own.pp("key"), dim, dim)?,
-            value: Linear::load(&own.pp("value"), dim, dim)?,
+            attention: MultiHeadAttention::load(&attention.pp("self"), dim, dim, config.num_attention_heads)?,
             attention_output: Linear::load(&attention.pp("output").pp("dense"), dim, dim)?,
             attention_norm: LayerNorm::load(&attention.pp("output").pp("LayerNorm"), dim, eps)?,
             intermediate: Linear::load(&weights.pp("intermediate").pp("dense"), dim, inner)?,
@@ -217,21 +206,9 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let attended = self.attention_output.forward(&self.attend(x, mask)?)?;
+        let attended = self.attention_output.forward(&self.attention.forward(x, x, mask)?)?;
         let x = self.attention_norm.forward(&attended.add(x)?)?;
         let widened = self.intermediate.forward_with(&x, Unary::Gelu)?;
         self.output_norm.forward(&self.output.forward(&widened)?.add(&x)?)
-    }
-
-    fn attend(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let [batch, seq, dim] = x.dims_of("bert layer")?;
-        let head_dim = dim / self.heads;
-        let split = |projected: Tensor| -> Result<Tensor> {
-            projected.reshape(&[batch, seq, self.heads, head_dim])?.transpose(1, 2) // [batch, heads, seq, head_dim]
-        };
-        let options = Attention { scale: (head_dim as f32).powf(-0.5), key_count: seq, causal_start: None, mask };
-        let query = split(self.query.forward(x)?)?;
-        let context = query.attention(&split(self.key.forward(x)?)?, &split(self.value.forward(x)?)?, &options)?;
-        context.transpose(1, 2)?.reshape(&[batch, seq, dim]) // [batch, seq, dim]
     }
 }

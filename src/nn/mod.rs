@@ -1,5 +1,6 @@
 //! Layers: what models are made of, each in a file, and trunks that two models share.
 
+mod attention;
 pub mod bert;
 mod conv;
 mod kv_cache;
@@ -8,6 +9,7 @@ mod norm;
 mod rope;
 mod weights;
 
+pub use attention::MultiHeadAttention;
 pub use conv::Conv;
 pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};

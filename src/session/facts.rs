@@ -59,9 +59,8 @@ pub fn sounds_worth_saying<'a>(heard: &[(&'a str, f32)], most: usize) -> Vec<&'a
     // A phrase that is a verb ("a dog barking") says more than the bare source ("a dog").
     let bare = |label: &str| sound_phrase(label).split(' ').count() <= 2;
     for (label, score) in heard.iter().copied() {
-        let same = said.iter_mut().find(|other| sound_source(other) == sound_source(label));
-        match same {
-            Some(other) if bare(other) && !bare(label) && score > 0.3 * best.1 => *other = label,
+        match said.iter().position(|other| sound_source(other) == sound_source(label)) {
+            Some(same) if bare(said[same]) && !bare(label) && score > 0.3 * best.1 => said[same] = label,
             Some(_) => {}
             None if !general(label) && score > 0.5 * best.1 && said.len() < most => said.push(label),
             None => {}
@@ -172,7 +171,12 @@ mod tests {
 
     #[test]
     fn nouns_are_counted() {
-        let cases = [(1, "owl", "an owl"), (2, "person", "two people"), (3, "bus", "three buses"), (12, "hot dog", "12 hot dogs")];
+        let cases = [
+            (1, "owl", "an owl"),
+            (2, "person", "two people"),
+            (3, "bus", "three buses"),
+            (12, "hot dog", "12 hot dogs"),
+        ];
         for (count, noun, expected) in cases {
             assert_eq!(counted(count, noun), expected);
         }

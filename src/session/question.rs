@@ -29,7 +29,8 @@ impl Question {
     /// Tells what an English question asks for; whatever is not recognised is [`Question::Open`].
     pub fn parse(text: &str) -> Self {
         let lower = text.trim().to_lowercase();
-        let words: Vec<&str> = lower.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-').filter(|w| !w.is_empty()).collect();
+        let words: Vec<&str> =
+            lower.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-').filter(|w| !w.is_empty()).collect();
         let has = |options: &[&str]| words.iter().any(|word| options.contains(word));
         let picture = has(&["picture", "image", "photo", "photograph", "see", "seen", "scene", "look"]);
         let sound = has(&["sound", "audio", "noise", "hear", "heard", "listen", "recording"]);
@@ -39,7 +40,7 @@ impl Question {
         if picture && sound && has(&["belong", "match", "related", "relate", "together", "fit", "same", "unrelated"]) {
             return Question::Relation;
         }
-        let presence: [&[&str]; 10] = [
+        let presence: [&[&str]; 14] = [
             &["is", "there"],
             &["are", "there"],
             &["do", "you", "see"],
@@ -48,8 +49,12 @@ impl Question {
             &["can", "you", "hear"],
             &["does", "the", "picture", "show"],
             &["does", "it", "show"],
-            &["is", "this"],
-            &["is", "it"],
+            &["is", "this", "a"],
+            &["is", "this", "an"],
+            &["is", "it", "a"],
+            &["is", "it", "an"],
+            &["are", "these"],
+            &["does", "this", "show"],
         ];
         if let Some(Some(noun)) = starts(&presence) {
             return Question::Presence(noun);
@@ -60,14 +65,27 @@ impl Question {
         if let Some(Some(noun)) = starts(&[&["how", "many"]]) {
             return Question::Count(noun);
         }
-        let makes = has(&["making", "makes", "make", "source", "causes", "causing", "caused", "comes", "coming", "from"]);
+        let makes =
+            has(&["making", "makes", "make", "source", "causes", "causing", "caused", "comes", "coming", "from"]);
         if sound && makes && has(&["what", "who", "which", "where"]) {
             return Question::SoundSource;
         }
         let describe = has(&["describe", "caption"])
-            || ["what do you", "what can you", "what is in", "what's in", "what is this", "what does", "what is shown", "what is the sound", "what is that sound", "what sound", "tell me what"]
-                .iter()
-                .any(|start| lower.starts_with(start));
+            || [
+                "what do you",
+                "what can you",
+                "what is in",
+                "what's in",
+                "what is this",
+                "what does",
+                "what is shown",
+                "what is the sound",
+                "what is that sound",
+                "what sound",
+                "tell me what",
+            ]
+            .iter()
+            .any(|start| lower.starts_with(start));
         let about_things = has(&["colour", "color", "eat", "mean", "why", "animal", "breed", "think", "feel", "do if"]);
         if describe && !about_things {
             // "Describe it" means whatever there is.
@@ -80,10 +98,11 @@ impl Question {
 
 /// The noun phrase at the start of what is left of a question: without articles, up to a word that ends it.
 fn noun_of(words: &[&str]) -> Option<String> {
-    const LEADING: [&str; 11] = ["a", "an", "the", "any", "some", "one", "anything", "something", "another", "other", "this"];
+    const LEADING: [&str; 11] =
+        ["a", "an", "the", "any", "some", "one", "anything", "something", "another", "other", "this"];
     const ENDING: [&str; 22] = [
-        "in", "on", "at", "of", "are", "is", "there", "here", "do", "can", "does", "and", "or", "with", "near", "to", "you",
-        "visible", "that", "anywhere", "making", "now",
+        "in", "on", "at", "of", "are", "is", "there", "here", "do", "can", "does", "and", "or", "with", "near", "to",
+        "you", "visible", "that", "anywhere", "making", "now",
     ];
     let words = &words[words.iter().take_while(|word| LEADING.contains(*word)).count()..];
     let noun: Vec<&str> = words.iter().copied().take_while(|word| !ENDING.contains(word)).collect();
@@ -118,6 +137,10 @@ mod tests {
             ("", Question::Open),
         ];
         let failures: Vec<_> = cases.iter().filter(|(text, expected)| Question::parse(text) != *expected).collect();
-        assert!(failures.is_empty(), "{failures:?}, first parsed as {:?}", failures.first().map(|(t, _)| Question::parse(t)));
+        assert!(
+            failures.is_empty(),
+            "{failures:?}, first parsed as {:?}",
+            failures.first().map(|(t, _)| Question::parse(t))
+        );
     }
 }

@@ -271,8 +271,8 @@ impl EngineTensor for CpuTensor {
         let count: usize = front.iter().product();
         let (rows, out) = match matrix {
             CpuMatrix::Dense(weight) => (weight.dims()[0], self.0.reshape((count, cols))?.matmul(&weight.t()?)?),
-            CpuMatrix::Quantized { packed, .. } if self.0.track_op() => {
-                // A frozen matrix through which gradients flow.
+            CpuMatrix::Quantized { packed, precision } if self.0.track_op() || *precision == Precision::Full => {
+                // The oracle, or a frozen matrix through which gradients flow.
                 let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
                 (packed.rows(), self.0.reshape((count, cols))?.matmul(&weight.t()?)?)
             }

@@ -7,4 +7,5 @@ pub mod bundle;
 pub mod convert;
 pub mod golden;
 pub mod host;
+pub mod inspect;
 pub mod part;

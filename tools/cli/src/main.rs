@@ -1,11 +1,15 @@
 //! The `bubo` command.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use bubo::bundle::{Manifest, Scheme};
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bench;
+use bubo_cli::convert::quantize::{Fit, Target};
 use bubo_cli::golden::{self, Golden};
+use bubo_cli::{bundle, inspect};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -17,6 +21,37 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build bubo-mini from the packages that hold its parts; does nothing if nothing changed.
+    Bundle {
+        /// Folder with the unpacked packages, each in a folder of its name, as `cargo xtask bundle` fetches them.
+        #[arg(long)]
+        parts: PathBuf,
+        /// Folder of the bundle.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Convert one checkpoint to a bundle of one part.
+    Convert {
+        /// The part, which says how the checkpoint is read: tagger, detector, segmenter, audio_encoder, text_embedder,
+        /// language.
+        part: String,
+        /// Checkpoint file, or the folder of its package.
+        source: PathBuf,
+        /// Folder of the bundle.
+        #[arg(long)]
+        out: PathBuf,
+        /// Quantise float matrices whose columns are a multiple of 32.
+        #[arg(long, value_enum)]
+        quantize: Option<Blocks>,
+        /// Take scales from each block's range, as GGML does, instead of fitting them by least squares.
+        #[arg(long, requires = "quantize")]
+        by_range: bool,
+    },
+    /// Print what a bundle or a checkpoint holds.
+    Inspect {
+        /// Bundle folder, folder of checkpoints, or file: safetensors, GGUF, PyTorch, ONNX, TensorFlow.js.
+        path: PathBuf,
+    },
     /// Run the component that a golden file names, and print how far each output is from the original's.
     Golden {
         /// Golden file, safetensors or JSON.
@@ -58,35 +93,52 @@ enum Engine {
     Gpu,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Blocks {
+    /// 4 bits, symmetric.
+    #[value(name = "q4_0")]
+    Q4_0,
+    /// 4 bits with minima.
+    #[value(name = "q4_1")]
+    Q4_1,
+    /// 8 bits, symmetric.
+    #[value(name = "q8_0")]
+    Q8_0,
+}
+
 impl Engine {
     fn open(self) -> anyhow::Result<Device> {
-        Ok(match self {
-            Engine::Cpu => Device::Cpu,
-            Engine::Gpu => Device::Gpu(pollster::block_on(Gpu::open())?),
-        })
+        match self {
+            Engine::Cpu => Ok(Device::Cpu),
+            Engine::Gpu => Ok(Device::Gpu(pollster::block_on(Gpu::open())?)),
+        }
     }
 }
 
-fn main() -> anyhow::Result<std::process::ExitCode> {
+impl Blocks {
+    fn scheme(self) -> Scheme {
+        match self {
+            Blocks::Q4_0 => Scheme::Q4_0,
+            Blocks::Q4_1 => Scheme::Q4_1,
+            Blocks::Q8_0 => Scheme::Q8_0,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
+        Command::Bundle { parts, out } => {
+            let (manifest, built) = bundle::build(&parts, &out, &mut |step| eprintln!("{step}"))?;
+            summary(&manifest, &out, if built { "built" } else { "is up to date" });
+        }
+        Command::Convert { part, source, out, quantize, by_range } => {
+            let fit = if by_range { Fit::Range } else { Fit::LeastSquares };
+            let target = quantize.map(|blocks| Target { scheme: blocks.scheme(), fit });
+            summary(&bundle::convert_one(&part, &source, &out, target)?, &out, "built");
+        }
+        Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
-            let device = device.open()?;
-            let golden = Golden::read(&file)?;
-            let differences = golden::run(&golden, &device, bundle.as_deref())?;
-            let pass = differences.iter().all(golden::Difference::passes);
-            if json {
-                let name = golden.component();
-                println!("{}", serde_json::json!({ "component": name, "pass": pass, "differences": differences }));
-            } else {
-                for difference in &differences {
-                    let verdict = if difference.passes() { "ok" } else { "TOO FAR" };
-                    println!(
-                        "{:40} {:.3e}  (≤ {:.1e})  {verdict}",
-                        difference.name, difference.max_abs, difference.tolerance
-                    );
-                }
-            }
-            Ok(std::process::ExitCode::from(u8::from(!pass)))
+            return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
         }
         Command::Bench { bundle, device, exact, tokens, json } => {
             let precision = if exact { Precision::Exact } else { Precision::Fast };
@@ -96,7 +148,41 @@ fn main() -> anyhow::Result<std::process::ExitCode> {
             } else {
                 turns.iter().for_each(|turn| println!("{turn}"));
             }
-            Ok(std::process::ExitCode::SUCCESS)
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints text that may be long; a reader that closes early (`| head`) is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn summary(manifest: &Manifest, out: &Path, what: &str) {
+    println!(
+        "{}: {what} in {}: {} parts, {} tensors, {} shards, {:.1} MB",
+        manifest.name,
+        out.display(),
+        manifest.parts.len(),
+        manifest.tensors.len(),
+        manifest.shards.len(),
+        manifest.total_bytes() as f64 / 1e6
+    );
+}
+
+fn check_golden(golden: &Golden, device: &Device, bundle: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {
+    let differences = golden::run(golden, device, bundle)?;
+    let pass = differences.iter().all(golden::Difference::passes);
+    if json {
+        // An infinite difference becomes null: JSON has no infinity.
+        let name = golden.component();
+        println!("{}", serde_json::json!({ "component": name, "pass": pass, "differences": differences }));
+    } else {
+        for difference in &differences {
+            let verdict = if difference.passes() { "ok" } else { "TOO FAR" };
+            println!("{:40} {:.3e}  (≤ {:.1e})  {verdict}", difference.name, difference.max_abs, difference.tolerance);
+        }
+    }
+    Ok(ExitCode::from(u8::from(!pass)))
 }

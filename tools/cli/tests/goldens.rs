@@ -42,3 +42,81 @@ fn unknown_component_is_an_error() {
     let error = golden::run(&golden, &Device::Cpu, None).expect_err("nothing of that name exists");
     assert!(error.to_string().contains("no_such_thing"), "{error}");
 }
+
+#[test]
+fn bert_is_the_original() {
+    check("bert");
+}
+
+#[test]
+fn word_pieces_and_captions_are_the_original() {
+    check("bert_wordpiece");
+}
+
+#[test]
+fn sentence_embeddings_are_those_of_onnxruntime() {
+    check("minilm");
+}
+
+#[test]
+fn masks_are_cleaned_as_in_the_original() {
+    check("mask_cleanup");
+}
+
+#[test]
+fn qformers_equal_the_original() {
+    for name in ["qformer_vision", "qformer_audio", "qformer_hf"] {
+        check(name);
+    }
+}
+
+#[test]
+fn effnet_lite0() {
+    for picture in ["astronaut", "chelsea", "coffee"] {
+        check(&format!("effnet_lite0_{picture}"));
+    }
+}
+
+#[test]
+fn nanodet() {
+    for picture in ["astronaut", "chelsea", "coffee"] {
+        check(&format!("nanodet_{picture}"));
+    }
+}
+
+#[test]
+fn u2netp() {
+    for picture in ["astronaut", "chelsea", "coffee"] {
+        check(&format!("u2netp_{picture}"));
+    }
+}
+
+#[test]
+fn yamnet() {
+    for sound in ["cow", "dog", "sheep"] {
+        check(&format!("yamnet_{sound}"));
+    }
+}
+
+/// The networks' inputs made from the photographs themselves, not from the golden's small ones.
+#[test]
+fn photographs_are_resized_as_pillow_does() {
+    use bubo::media::{CropPx, Filter, RgbImage, decode::decode_image};
+    let view = |kind: &str, image: &RgbImage| match kind {
+        "effnet_lite0" => image.resized(CropPx::centre_square(image, 0.875), 224, 224, Filter::Bicubic),
+        "nanodet" => image.resized(CropPx::whole(image), 416, 416, Filter::Bilinear),
+        _ => image.resized(CropPx::whole(image), 320, 320, Filter::Bilinear),
+    };
+    for picture in ["astronaut", "chelsea", "coffee"] {
+        let path = golden::parts_folder().join("photographs").join(format!("{picture}.png"));
+        let file = std::fs::read(&path).expect("`cargo xtask bundle` fetches the photographs");
+        let image = decode_image(&file).expect("it is a picture");
+        for kind in ["effnet_lite0", "nanodet", "u2netp"] {
+            let golden = Golden::open(&format!("{kind}_{picture}")).expect("the golden is part of the repository");
+            let expected = golden.u8("in.image_u8").expect("it holds the network's input");
+            let found = view(kind, &image).expect("the sizes fit");
+            let apart = expected.iter().zip(found.pixels()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(expected.len() == found.pixels().len() && apart <= Some(1), "{kind} {picture}: {apart:?}");
+        }
+    }
+}

@@ -1,10 +1,18 @@
 //! `cargo xtask`: build, bundle, serve and test, each step one command, the same by hand and in CI.
 
 mod archive;
+mod bundle;
+mod chromium;
+mod demo;
 mod npm;
 mod parts;
 mod places;
 mod process;
+mod samples;
+mod serve;
+mod test;
+mod tidy;
+mod vulkan;
 mod wasm_std;
 mod web;
 
@@ -17,11 +25,19 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 enum Command {
-    /// Fetch the pretrained parts and samples into the cache; prints where they lie, as JSON
-    Parts {
-        /// Only this group of parts
+    /// Build everything and serve the page: the one command to see it run
+    Demo {
+        /// The port of the page
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+        /// Compile quickly, run slower
         #[arg(long)]
-        group: Option<parts::Group>,
+        fast: bool,
+    },
+    /// Test everything: source tree, formatting, lints, native, wasm, browser
+    Test {
+        /// Only these steps
+        steps: Vec<test::Step>,
     },
     /// Build the wasm module and its JavaScript bindings into pkg/dist
     Web {
@@ -29,7 +45,23 @@ enum Command {
         #[arg(long)]
         fast: bool,
     },
-    /// Make sure that wasm can be compiled, then stop
+    /// Fetch the pretrained parts and convert them into bundles/bubo-mini
+    Bundle,
+    /// Serve the page as it is, without building
+    Serve {
+        /// The port; 0 takes a free one
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+    },
+    /// Check the source tree: imports, refused calls, pins, paths
+    Tidy,
+    /// Fetch the pretrained parts and samples into the cache; prints where they lie, as JSON
+    Parts {
+        /// Only this group of parts
+        #[arg(long)]
+        group: Option<parts::Group>,
+    },
+    /// Make sure that wasm can be compiled; prints the compiler to compile it with
     WasmStd,
 }
 
@@ -45,8 +77,13 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> Result<()> {
     match command {
-        Command::Parts { group } => println!("{}", serde_json::to_string_pretty(&parts::fetch(group)?)?),
+        Command::Demo { port, fast } => demo::run(port, fast)?,
+        Command::Test { steps } => test::run(&steps)?,
         Command::Web { fast } => web::build(if fast { &web::SIMD_FAST } else { &web::SIMD })?,
+        Command::Bundle => bundle::build()?,
+        Command::Serve { port } => serve::serve(port)?,
+        Command::Tidy => tidy::check()?,
+        Command::Parts { group } => println!("{}", serde_json::to_string_pretty(&parts::fetch(group)?)?),
         Command::WasmStd => match wasm_std::provide()? {
             Some(compiler) => println!("{}", compiler.display()),
             None => println!("rustc"),

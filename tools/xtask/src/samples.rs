@@ -5,11 +5,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    parts::Fetched,
-    places,
-    process::say,
-};
+use crate::{parts::Fetched, places, process::say};
 
 #[derive(Deserialize)]
 struct Chosen {

@@ -181,7 +181,10 @@ fn with_headers(mut response: ResponseBox, headers: &[(&str, &str)]) -> Response
 #[derive(Debug, PartialEq)]
 enum Range {
     /// First and last byte, both within the file.
-    Bytes { first: u64, last: u64 },
+    Bytes {
+        first: u64,
+        last: u64,
+    },
     Unsatisfiable,
     /// Malformed or of several parts: the whole file is the right answer.
     Ignored,

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use wasm_bindgen_cli_support::Bindgen;
 
@@ -32,8 +32,10 @@ pub const SIMD: Build = Build { profile: "wasm", optimized: true, name: "bubo" }
 pub const SIMD_FAST: Build = Build { profile: "wasm-dev", optimized: false, name: "bubo" };
 
 /// The features that the browser must have; Chromium, Firefox and Safari of today do.
-const WASM_OPT: [&str; 9] = [
+const WASM_OPT: [&str; 11] = [
     "-O3",
+    "--strip-debug",
+    "--strip-target-features",
     "--enable-simd",
     "--enable-relaxed-simd",
     "--enable-bulk-memory",
@@ -75,17 +77,38 @@ pub fn dist() -> PathBuf {
     places::root().join("pkg/dist")
 }
 
+/// Refuses warnings in code that only the wasm build compiles; call it after [`build`].
+///
+/// # Errors
+/// There are warnings, which the error repeats.
+pub fn refuse_warnings(build: &Build) -> Result<()> {
+    // Nothing is compiled anew: cargo repeats what the compiler said.
+    let result = cargo_command(build, wasm_std::provide()?.as_deref()).output()?;
+    let said = String::from_utf8_lossy(&result.stderr);
+    ensure!(!said.contains("warning: `bubo`"), "the wasm build has warnings:\n{said}");
+    Ok(())
+}
+
 /// Runs cargo and returns the raw wasm file.
 fn compile(build: &Build) -> Result<PathBuf> {
     let compiler = wasm_std::provide()?;
-    let target_dir = places::target().join("wasm");
-    forget_other_std(&target_dir, &wasm_std::identity(compiler.as_deref())?)?;
+    forget_other_std(&target_dir(), &wasm_std::identity(compiler.as_deref())?)?;
     say(format!("compiling wasm (profile {})", build.profile));
+    run(&mut cargo_command(build, compiler.as_deref()))?;
+    Ok(target_dir().join(wasm_std::TARGET).join(build.profile).join("bubo.wasm"))
+}
+
+/// Wasm objects lie apart from native ones, since another compiler may make them.
+fn target_dir() -> PathBuf {
+    places::target().join("wasm")
+}
+
+fn cargo_command(build: &Build, compiler: Option<&Path>) -> Command {
     let mut command = Command::new(places::cargo());
     command
         .args(["rustc", "--package", "bubo", "--lib", "--crate-type", "cdylib"])
         .args(["--profile", build.profile, "--target", wasm_std::TARGET, "--target-dir"])
-        .arg(&target_dir)
+        .arg(target_dir())
         .current_dir(places::root())
         // The target's own flags in .cargo/config.toml would yield to these.
         .env_remove("RUSTFLAGS")
@@ -93,8 +116,7 @@ fn compile(build: &Build) -> Result<PathBuf> {
     if let Some(compiler) = compiler {
         command.env("RUSTC", compiler);
     }
-    run(&mut command)?;
-    Ok(target_dir.join(wasm_std::TARGET).join(build.profile).join("bubo.wasm"))
+    command
 }
 
 /// Cargo does not see that the standard library was built anew; its old objects would not link.
@@ -130,7 +152,8 @@ fn bind(build: &Build, wasm: &Path, dist: &Path) -> Result<()> {
         .out_name(build.name)
         // The default place of the wasm file, `new URL(…, import.meta.url)`, is what bundlers recognise.
         .omit_default_module_path(false)
-        .keep_debug(!build.optimized)
+        .remove_name_section(build.optimized)
+        .remove_producers_section(build.optimized)
         .generate(dist)
         .context("wasm-bindgen")
 }

@@ -1,5 +1,7 @@
 //! Kernels of the CPU engine, on slices: they know nothing of tensors, and so can be timed alone (`benches/`).
 
+pub(crate) mod conv;
+pub(crate) mod gemm;
 pub(crate) mod quantized;
 pub(crate) mod simd;
 

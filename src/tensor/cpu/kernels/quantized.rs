@@ -237,6 +237,9 @@ impl Format for Nibbles {
                 sums[n] = simd.dot_i8(sums[n], words[n][i + 4], high);
             }
         }
+        for sum in &mut sums {
+            *sum = simd.pair_sums(*sum);
+        }
         sums
     }
 }

@@ -13,9 +13,6 @@ pub(crate) use wasm::Wasm;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use x86::Avx2;
 
-/// f32 numbers in a vector.
-pub(crate) const LANES: usize = 8;
-
 /// Operations on vectors of eight f32 (`F`), or of 32 bytes seen as eight i32, sixteen i16 or 32 u8 (`I`).
 pub(crate) trait Simd: Copy {
     /// Eight f32.
@@ -51,8 +48,11 @@ pub(crate) trait Simd: Copy {
     fn nibbles(self, v: Self::I) -> [Self::I; 2];
     /// Halves of bytes as i16: the low halves of the even and of the odd bytes, the high of the even, of the odd.
     fn wide_nibbles(self, v: Self::I) -> [Self::I; 4];
-    /// Adds to each of the eight i32 the dot product of four signed bytes (the same for all) with four nibbles.
+    /// Adds to each of the sixteen i16 the dot product of two signed bytes with two nibbles; the four bytes serve all
+    /// groups of four nibbles. A sum of eight such dot products stays below 2¹⁵.
     fn dot_i8(self, sums: Self::I, bytes: i32, nibbles: Self::I) -> Self::I;
+    /// Sums of neighbouring i16, as eight i32.
+    fn pair_sums(self, v: Self::I) -> Self::I;
     /// Adds to each of the eight i32 the dot product of two i16 (the same for all) with two i16.
     fn dot_i16(self, sums: Self::I, pair: i32, values: Self::I) -> Self::I;
     /// i32 to f32.
@@ -178,13 +178,18 @@ impl Simd for Portable {
     #[inline(always)]
     fn dot_i8(self, sums: [u8; 32], bytes: i32, nibbles: [u8; 32]) -> [u8; 32] {
         let bytes: [i8; 4] = bytemuck::cast(bytes);
-        let mut sums: [i32; 8] = bytemuck::cast(sums);
-        for (sum, nibbles) in sums.iter_mut().zip(nibbles.as_chunks::<4>().0) {
-            for (byte, nibble) in bytes.iter().zip(nibbles) {
-                *sum += i32::from(*byte) * i32::from(*nibble);
+        let mut sums: [i16; 16] = bytemuck::cast(sums);
+        for (sums, nibbles) in sums.as_chunks_mut::<2>().0.iter_mut().zip(nibbles.as_chunks::<4>().0) {
+            for (i, sum) in sums.iter_mut().enumerate() {
+                *sum += i16::from(bytes[2 * i]) * i16::from(nibbles[2 * i]);
+                *sum += i16::from(bytes[2 * i + 1]) * i16::from(nibbles[2 * i + 1]);
             }
         }
         bytemuck::cast(sums)
+    }
+    #[inline(always)]
+    fn pair_sums(self, v: [u8; 32]) -> [u8; 32] {
+        self.dot_i16([0; 32], 0x0001_0001, v)
     }
     #[inline(always)]
     fn dot_i16(self, sums: [u8; 32], pair: i32, values: [u8; 32]) -> [u8; 32] {
@@ -340,22 +345,26 @@ mod wasm {
         #[inline(always)]
         fn dot_i8(self, sums: [v128; 2], bytes: i32, nibbles: [v128; 2]) -> [v128; 2] {
             let bytes = i32x4_splat(bytes);
+            // The dot product that widens to i32 at once would be one instruction more for the processor, and on x86
+            // two more, since V8 makes a vector of ones for each.
             #[cfg(target_feature = "relaxed-simd")]
             return [
-                i32x4_relaxed_dot_i8x16_i7x16_add(bytes, nibbles[0], sums[0]),
-                i32x4_relaxed_dot_i8x16_i7x16_add(bytes, nibbles[1], sums[1]),
+                i16x8_add(sums[0], i16x8_relaxed_dot_i8x16_i7x16(bytes, nibbles[0])),
+                i16x8_add(sums[1], i16x8_relaxed_dot_i8x16_i7x16(bytes, nibbles[1])),
             ];
             #[cfg(not(target_feature = "relaxed-simd"))]
             {
-                let dot = |nibbles, sum| {
-                    let low = i16x8_extmul_low_i8x16(bytes, nibbles);
-                    let high = i16x8_extmul_high_i8x16(bytes, nibbles);
-                    let (low, high) = (i32x4_extadd_pairwise_i16x8(low), i32x4_extadd_pairwise_i16x8(high));
-                    let even = i32x4_shuffle::<0, 2, 4, 6>(low, high);
-                    i32x4_add(sum, i32x4_add(even, i32x4_shuffle::<1, 3, 5, 7>(low, high)))
+                let dot = |nibbles| {
+                    let low = i32x4_dot_i16x8(i16x8_extend_low_i8x16(bytes), i16x8_extend_low_i8x16(nibbles));
+                    let high = i32x4_dot_i16x8(i16x8_extend_high_i8x16(bytes), i16x8_extend_high_i8x16(nibbles));
+                    i16x8_narrow_i32x4(low, high)
                 };
-                [dot(nibbles[0], sums[0]), dot(nibbles[1], sums[1])]
+                [i16x8_add(sums[0], dot(nibbles[0])), i16x8_add(sums[1], dot(nibbles[1]))]
             }
+        }
+        #[inline(always)]
+        fn pair_sums(self, v: [v128; 2]) -> [v128; 2] {
+            both!(i32x4_extadd_pairwise_i16x8, v)
         }
         #[inline(always)]
         fn dot_i16(self, sums: [v128; 2], pair: i32, values: [v128; 2]) -> [v128; 2] {
@@ -499,10 +508,11 @@ mod x86 {
         }
         #[inline(always)]
         fn dot_i8(self, sums: __m256i, bytes: i32, nibbles: __m256i) -> __m256i {
-            avx2!({
-                let pairs = _mm256_maddubs_epi16(nibbles, _mm256_set1_epi32(bytes));
-                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
-            })
+            avx2!(_mm256_add_epi16(sums, _mm256_maddubs_epi16(nibbles, _mm256_set1_epi32(bytes))))
+        }
+        #[inline(always)]
+        fn pair_sums(self, v: __m256i) -> __m256i {
+            avx2!(_mm256_madd_epi16(v, _mm256_set1_epi16(1)))
         }
         #[inline(always)]
         fn dot_i16(self, sums: __m256i, pair: i32, values: __m256i) -> __m256i {

@@ -1,12 +1,10 @@
 //! Builds a bundle from the packages that hold its parts.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use bubo::bundle::{MANIFEST_FILE, Manifest};
-use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::shard::hex;
@@ -17,24 +15,14 @@ use crate::convert::{MINI, Part, Recipe};
 const DESCRIPTION: &str = "Small pretrained parts from package registries: ImageNet tags, COCO boxes, saliency masks, \
                            AudioSet sounds, sentence embeddings, and a language model of 135 M parameters";
 
-/// A package as `cargo xtask parts` lists it; other keys do not matter here.
-#[derive(Debug, Deserialize)]
-struct Package {
-    files: BTreeMap<String, PathBuf>,
-    folder: PathBuf,
-}
-
-/// Builds `bubo-mini` in `out` from the packages that the list `parts` names. Returns the manifest, and whether anything
-/// had to be done: what was built before from the same inputs by the same program stays.
+/// Builds `bubo-mini` in `out` from the unpacked packages, each in a folder of its name within `parts`. Returns the
+/// manifest, and whether anything had to be done: what was built before from the same inputs by the same program stays.
 ///
 /// # Errors
 /// If an input is missing or cannot be converted.
 pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::Result<(Manifest, bool)> {
-    let text = fs::read_to_string(parts).with_context(|| format!("could not read {}", parts.display()))?;
-    let packages: BTreeMap<String, Package> =
-        serde_json::from_str(&text).with_context(|| format!("{} is no list of packages", parts.display()))?;
     let stamp_file = out.with_extension("stamp");
-    let stamp = stamp(&packages)?;
+    let stamp = stamp(parts)?;
     if fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp) {
         if let Some(manifest) = intact(out) {
             return Ok((manifest, false));
@@ -43,7 +31,7 @@ pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::
     let mut writer = BundleWriter::new(out, "bubo-mini", env!("CARGO_PKG_VERSION"), DESCRIPTION)?;
     for recipe in MINI {
         report(&format!("converting {}", recipe.part));
-        let part = (recipe.convert)(&package(&packages, recipe)?.folder).with_context(|| recipe.part)?;
+        let part = (recipe.convert)(&input(parts, recipe.inputs.first())?).with_context(|| recipe.part)?;
         check_name(recipe, &part)?;
         writer.add(part).with_context(|| recipe.part)?;
     }
@@ -76,27 +64,27 @@ fn check_name(recipe: &Recipe, part: &Part) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn package<'a>(packages: &'a BTreeMap<String, Package>, recipe: &Recipe) -> anyhow::Result<&'a Package> {
-    let name = recipe.inputs.first().with_context(|| format!("the recipe of {} names no package", recipe.part))?;
-    packages.get(*name).with_context(|| format!("the list has no package {name:?}; run `cargo xtask parts`"))
+/// The folder of a package.
+fn input(parts: &Path, package: Option<&&str>) -> anyhow::Result<PathBuf> {
+    let folder = parts.join(package.context("the recipe names no package")?);
+    ensure!(folder.is_dir(), "there is no folder {}; `cargo xtask bundle` fetches it", folder.display());
+    Ok(folder)
 }
 
 /// What the bundle depends on: the inputs and this program.
-fn stamp(packages: &BTreeMap<String, Package>) -> anyhow::Result<String> {
+fn stamp(parts: &Path) -> anyhow::Result<String> {
+    let mut files = vec![std::env::current_exe().context("where is this program?")?];
+    for package in MINI.iter().flat_map(|recipe| recipe.inputs) {
+        let folder = input(parts, Some(package))?;
+        let entries = fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
+        let mut found = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        found.sort();
+        files.extend(found.into_iter().filter(|path| path.is_file()));
+    }
     let mut hash = Sha256::new();
-    let mut add = |path: &Path| -> anyhow::Result<()> {
-        let mut file = fs::File::open(path).with_context(|| format!("could not read {}", path.display()))?;
-        let mut of_file = Sha256::new();
-        std::io::copy(&mut file, &mut HashWriter(&mut of_file))?;
-        hash.update(of_file.finalize());
-        Ok(())
-    };
-    add(&std::env::current_exe().context("where is this program?")?)?;
-    for recipe in MINI {
-        for input in recipe.inputs {
-            let package = packages.get(*input).with_context(|| format!("the list has no package {input:?}"))?;
-            package.files.values().try_for_each(|file| add(file))?;
-        }
+    for path in files {
+        let mut file = fs::File::open(&path).with_context(|| format!("could not read {}", path.display()))?;
+        std::io::copy(&mut file, &mut HashWriter(&mut hash))?;
     }
     Ok(hex(&hash.finalize()))
 }

@@ -54,9 +54,8 @@ impl Convolution {
             "a batch norm of {} channels follows a convolution of {channels}",
             norm.weight.len()
         );
-        let factor = |channel: usize| {
-            f64::from(norm.weight[channel]) / (f64::from(norm.running_var[channel]) + norm.eps).sqrt()
-        };
+        let factor =
+            |channel: usize| f64::from(norm.weight[channel]) / (f64::from(norm.running_var[channel]) + norm.eps).sqrt();
         let taps = self.weight.len() / channels;
         let weight = self.weight.iter().enumerate().map(|(at, x)| (f64::from(*x) * factor(at / taps)) as f32).collect();
         let bias = (0..channels).map(|channel| {

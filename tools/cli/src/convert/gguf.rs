@@ -15,6 +15,7 @@ use bubo::bundle::{BLOCK, QuantizedBlocks, Scheme};
 use half::{bf16, f16};
 
 use super::StoredTensor;
+use super::ggml::{from_ggml, front_bytes};
 
 /// Arrays within arrays are allowed by the format; real files have none.
 const MAX_DEPTH: usize = 4;
@@ -192,7 +193,7 @@ impl TensorInfo {
         let (block, block_bytes) = match self.storage {
             Storage::F32 => (1, 4),
             Storage::F16 | Storage::Bf16 => (1, 2),
-            Storage::Blocks(scheme) => (BLOCK as u64, (scale_bytes(scheme) + scheme.block_bytes()) as u64),
+            Storage::Blocks(scheme) => (BLOCK as u64, (front_bytes(scheme) + scheme.block_bytes()) as u64),
             Storage::Other(_) => (1, 0),
         };
         let row = self.dims.last().copied().unwrap_or(1) as u64;
@@ -201,26 +202,10 @@ impl TensorInfo {
     }
 }
 
-/// Bytes in front of a block's values: scale and, for some, minimum.
-fn scale_bytes(scheme: Scheme) -> usize {
-    if scheme == Scheme::Q4_1 { 4 } else { 2 }
-}
-
-/// Parts GGML's interleaved blocks into values, scales and minima; no bit changes.
+/// Parts a matrix's blocks; no bit changes.
 fn blocks_of(scheme: Scheme, dims: &[usize], bytes: &[u8]) -> anyhow::Result<QuantizedBlocks> {
     let &[rows, cols] = dims else { bail!("a quantised tensor should be a matrix, found {dims:?}") };
-    let front = scale_bytes(scheme);
-    let blocks = bytes.chunks_exact(front + scheme.block_bytes());
-    let (mut values, mut scales, mut mins) = (Vec::new(), Vec::new(), Vec::new());
-    values.reserve_exact(blocks.len() * scheme.block_bytes());
-    for block in blocks {
-        scales.push(f16::from_le_bytes([block[0], block[1]]));
-        if scheme == Scheme::Q4_1 {
-            mins.push(f16::from_le_bytes([block[2], block[3]]));
-        }
-        values.extend_from_slice(&block[front..]);
-    }
-    Ok(QuantizedBlocks::new(scheme, rows, cols, values, scales, mins)?)
+    from_ggml(scheme, rows, cols, bytes)
 }
 
 /// The header as it is read; knows how much may still come.

@@ -1,10 +1,19 @@
 //! Checkpoints of the wide world to parts of a bundle: one recipe a model.
 
 pub mod checkpoint;
+pub mod convolution;
+pub mod efficientnet;
+pub mod ggml;
 pub mod gguf;
+pub mod minilm;
+pub mod nanodet;
 pub mod onnx;
+pub mod pickle;
 pub mod quantize;
 pub mod smollm2;
+pub mod tfjs;
+pub mod u2netp;
+pub mod yamnet;
 
 use std::path::{Path, PathBuf};
 
@@ -84,7 +93,11 @@ pub struct Recipe {
 
 /// All recipes of `bubo-mini`, in the order in which the parts are loaded. A new model is one new file and one line.
 pub const MINI: &[Recipe] = &[
-    // Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "tagger", inputs: &["efficientnet-lite0"], convert: efficientnet::convert },
+    Recipe { part: "detector", inputs: &["nanodet"], convert: nanodet::convert },
+    Recipe { part: "segmenter", inputs: &["u2netp"], convert: u2netp::convert },
+    Recipe { part: "audio_encoder", inputs: &["yamnet"], convert: yamnet::convert },
+    Recipe { part: "text_embedder", inputs: &["minilm", "minilm-tokenizer"], convert: minilm::convert },
     Recipe { part: "language", inputs: &["smollm2"], convert: smollm2::convert },
 ];
 

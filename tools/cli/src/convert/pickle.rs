@@ -60,8 +60,7 @@ impl TorchCheckpoint {
         let context = || format!("{} is no PyTorch checkpoint", path.display());
         let mut reader = BufReader::new(file);
         let zipped = reader.fill_buf()?.starts_with(b"PK");
-        let (tensors, place) =
-            if zipped { open_zip(reader) } else { open_stream(reader) }.with_context(context)?;
+        let (tensors, place) = if zipped { open_zip(reader) } else { open_stream(reader) }.with_context(context)?;
         ensure!(!tensors.is_empty(), "{} holds no tensors", path.display());
         Ok(Self { path: path.to_owned(), tensors, place })
     }
@@ -117,9 +116,11 @@ impl Record {
         if element_count(&self.dims)? == 0 {
             return Ok(0);
         }
-        let last = self.dims.iter().zip(&self.strides).try_fold(0usize, |sum, (dim, stride)| {
-            sum.checked_add((dim - 1).checked_mul(*stride)?)
-        });
+        let last = self
+            .dims
+            .iter()
+            .zip(&self.strides)
+            .try_fold(0usize, |sum, (dim, stride)| sum.checked_add((dim - 1).checked_mul(*stride)?));
         last.and_then(|last| last.checked_add(1)).ok_or_else(|| anyhow!("its strides are too large"))
     }
 
@@ -129,7 +130,8 @@ impl Record {
         for axis in (1..self.dims.len()).rev() {
             dense_strides[axis - 1] = dense_strides[axis] * self.dims[axis].max(1);
         }
-        let dense = self.dims.iter().zip(self.strides.iter().zip(&dense_strides)).all(|(dim, (a, b))| *dim == 1 || a == b);
+        let dense =
+            self.dims.iter().zip(self.strides.iter().zip(&dense_strides)).all(|(dim, (a, b))| *dim == 1 || a == b);
         if dense {
             return Ok(bytes.to_vec());
         }
@@ -150,7 +152,7 @@ fn open_zip(reader: BufReader<File>) -> Result<(BTreeMap<String, Record>, Place)
     let mut archive = zip::ZipArchive::new(reader)?;
     let mut prefix = None;
     for at in 0..archive.len() {
-        let name = archive.by_index_raw(at)?.name().to_owned();
+        let name = archive.by_index_raw(at)?.name()?.into_owned();
         if let Some(folder) = name.strip_suffix("data.pkl") {
             prefix = Some(folder.to_owned());
         }
@@ -208,7 +210,10 @@ enum Value {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     /// A call that was asked for and not made.
-    Call { function: Id, arguments: Id },
+    Call {
+        function: Id,
+        arguments: Id,
+    },
     /// A reference to a storage.
     Persistent(Id),
 }
@@ -327,7 +332,8 @@ impl Machine {
                 self.text(reader, length.into())?;
             }
             b'B' | b'C' => {
-                let length = if opcode == b'B' { u32::from_le_bytes(bytes(reader)?) } else { bytes::<1>(reader)?[0].into() };
+                let length =
+                    if opcode == b'B' { u32::from_le_bytes(bytes(reader)?) } else { bytes::<1>(reader)?[0].into() };
                 read_exactly(reader, length.into())?;
                 self.push(Value::Bytes);
             }
@@ -442,7 +448,8 @@ impl Machine {
     fn tensors(&self) -> Result<BTreeMap<String, Record>> {
         let mut found = BTreeMap::new();
         let mut entries_left = MOST_ENTRIES;
-        let mut open: Vec<(String, Id, usize)> = self.stack.last().map(|at| (String::new(), *at, 0)).into_iter().collect();
+        let mut open: Vec<(String, Id, usize)> =
+            self.stack.last().map(|at| (String::new(), *at, 0)).into_iter().collect();
         while let Some((prefix, at, depth)) = open.pop() {
             let Value::Dict(entries) = self.value(at) else { continue };
             for (key, value) in entries {

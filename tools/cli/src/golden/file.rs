@@ -182,9 +182,17 @@ impl Golden {
     /// # Errors
     /// If they do not fit the device.
     pub fn weights(&self, device: &Device) -> anyhow::Result<Weights> {
+        self.weights_as(device, str::to_owned)
+    }
+
+    /// As [`weights`](Self::weights), under the names that `rename` gives them.
+    ///
+    /// # Errors
+    /// If two get the same name, or they do not fit the device.
+    pub fn weights_as(&self, device: &Device, rename: impl Fn(&str) -> String) -> anyhow::Result<Weights> {
         let mut map = WeightMap::default();
         for name in self.names("weights.") {
-            map.insert_tensor(name["weights.".len()..].to_owned(), self.tensor(name, device)?)?;
+            map.insert_tensor(rename(&name["weights.".len()..]), self.tensor(name, device)?)?;
         }
         Ok(Weights::new(map))
     }

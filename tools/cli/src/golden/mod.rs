@@ -1,15 +1,27 @@
 //! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
 
+mod bert;
+mod bert_wordpiece;
 mod conversation;
+mod efficientnet;
 mod file;
 mod llama;
+mod mask_cleanup;
+mod matcher;
+mod minilm;
+mod nanodet;
+mod qformer;
+mod real_part;
 mod smollm2;
+mod u2net;
+mod yamnet;
 
 use std::path::Path;
 
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use real_part::{RealPart, parts_folder};
 
 /// How far one output or intermediate is from the original's.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -47,11 +59,26 @@ pub struct Component {
 
 /// All components; the first whose kind starts a golden's name runs it.
 pub const COMPONENTS: &[Component] = &[
-    // Component { kind: "bert", run: bert::run },
+    Component { kind: "bert_wordpiece", run: bert_wordpiece::run },
+    Component { kind: "bert", run: bert::run },
+    Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
+    Component { kind: "mask_cleanup", run: mask_cleanup::run },
+    Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
-    Component { kind: "text_level", run: |golden, device, _| conversation::run(golden, device) },
+    Component { kind: "effnet_lite0", run: efficientnet::run },
+    Component { kind: "nanodet", run: nanodet::run },
+    Component { kind: "u2netp", run: u2net::run },
+    Component { kind: "yamnet", run: yamnet::run },
+    Component { kind: "text_level", run: text_level },
 ];
+
+/// The matcher's and the conversation's halves of one golden.
+fn text_level(golden: &Golden, device: &Device, _: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
+    let mut differences = conversation::run(golden, device)?;
+    differences.extend(matcher::run(golden)?);
+    Ok(differences)
+}
 
 /// Largest absolute difference allowed on the CPU engine, by the start of the component's name: figures of the
 /// goldens' README. The GPU engine is given four times that, since it sums in another order.
@@ -88,4 +115,13 @@ pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::R
     let differences = (component.run)(golden, device, bundle)?;
     anyhow::ensure!(!differences.is_empty(), "{name}: the golden holds nothing that this component computes");
     Ok(differences)
+}
+
+/// Every `step`-th row and column of the first picture of `[1, channels, height, width]`: how large intermediates are
+/// kept in goldens.
+fn sampled(tensor: &bubo::tensor::Tensor, step: usize) -> anyhow::Result<Vec<f32>> {
+    let [_, _, height, width] = tensor.dims_of("golden sample")?;
+    let numbers = pollster::block_on(tensor.to_f32())?;
+    let rows = numbers.chunks_exact(width).enumerate().filter(|(row, _)| (row % height).is_multiple_of(step));
+    Ok(rows.flat_map(|(_, row)| row.iter().copied().step_by(step)).collect())
 }

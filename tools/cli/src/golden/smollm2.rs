@@ -48,7 +48,8 @@ struct Top {
 /// If there is no such part, or it fails.
 pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
     let bundle = bundle.context("this golden needs the bundle: make it with `cargo xtask bundle` and name it")?;
-    let model = part::load_language(bundle, device, Precision::Exact)?;
+    let model = part::load_language(bundle, device, Precision::Full)?;
+    if std::env::var("BUBO_EXP").is_ok() { let fast = part::load_language(bundle, device, Precision::Fast)?; return Ok(vec![fast_disagreement(golden, &fast)?]); } // EXPERIMENT
     let mut differences = tokenizer(golden, &model)?;
     differences.extend(prompts(golden, device, &model)?);
     if matches!(device, Device::Cpu) {

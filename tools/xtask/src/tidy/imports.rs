@@ -135,7 +135,8 @@ fn check_homes(path: &str, code: &str) -> Vec<String> {
 /// Whether a line has a path that starts with the library, or with one of its parts (`gloo_timers` for `gloo`).
 fn names_library(line: &str, library: &str) -> bool {
     line.match_indices(library).any(|(at, _)| {
-        let starts = !line[..at].ends_with(|before: char| before.is_alphanumeric() || matches!(before, '_' | '.' | ':'));
+        let starts =
+            !line[..at].ends_with(|before: char| before.is_alphanumeric() || matches!(before, '_' | '.' | ':'));
         let rest = line[at + library.len()..]
             .trim_start_matches(|character: char| character.is_alphanumeric() || character == '_');
         let is_imported = line.trim_start().starts_with("use ") || line.trim_start().starts_with("pub use ");
@@ -163,7 +164,8 @@ mod tests {
     use super::*;
 
     fn findings(path: &str, text: &str) -> Vec<String> {
-        let lib = "pub mod error;\n\npub mod bundle;\npub mod tensor;\n#[cfg(target_arch = \"wasm32\")]\npub mod web;\n";
+        let lib =
+            "pub mod error;\n\npub mod bundle;\npub mod tensor;\n#[cfg(target_arch = \"wasm32\")]\npub mod web;\n";
         let file = |path: &str, text: &str| SourceFile { path: path.into(), text: text.into() };
         check(&[file("src/lib.rs", lib), file(path, text)]).unwrap()
     }

@@ -29,7 +29,8 @@ pub fn check(files: &[SourceFile]) -> Vec<String> {
 fn wrong_in(line: &str) -> Option<String> {
     // Put together here, so that this file does not find itself.
     let reminder = ["TO", "DO"].concat();
-    let homes = [["/ro", "ot/"], ["/ho", "me/"], ["/Us", "ers/"], ["/wo", "rk/"], ["C:\\Us", "ers\\"]].map(|half| half.concat());
+    let homes = [["/ro", "ot/"], ["/ho", "me/"], ["/Us", "ers/"], ["/wo", "rk/"], ["C:\\Us", "ers\\"]]
+        .map(|half| half.concat());
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
     let bare = line.match_indices(&reminder).any(|(at, _)| {
         let rest = &line[at + reminder.len()..];
@@ -120,7 +121,10 @@ mod tests {
     fn pins_must_agree() {
         let files = |library: &str, generator: &str| {
             [("Cargo.toml", "wasm-bindgen", library), ("tools/xtask/Cargo.toml", "wasm-bindgen-cli-support", generator)]
-                .map(|(path, name, version)| SourceFile { path: path.into(), text: format!("{name} = \"{version}\"\n") })
+                .map(|(path, name, version)| SourceFile {
+                    path: path.into(),
+                    text: format!("{name} = \"{version}\"\n"),
+                })
         };
         assert_eq!(check_pins(&files("=0.2.130", "=0.2.130")), None);
         assert!(check_pins(&files("=0.2.130", "=0.2.131")).is_some());

@@ -66,9 +66,10 @@ fn raw_string_end(bytes: &[u8], at: usize) -> usize {
     let hashes = bytes[at + 1..].iter().take_while(|&&byte| byte == b'#').count();
     let closing = [b"\"".as_slice(), &b"#".repeat(hashes)].concat();
     let body = at + hashes + 2;
-    bytes[body..].windows(closing.len()).position(|window| window == closing).map_or(bytes.len(), |length| {
-        body + length + closing.len()
-    })
+    bytes[body..]
+        .windows(closing.len())
+        .position(|window| window == closing)
+        .map_or(bytes.len(), |length| body + length + closing.len())
 }
 
 fn string_end(bytes: &[u8], at: usize) -> usize {
@@ -87,9 +88,10 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
 fn char_end(bytes: &[u8], at: usize) -> usize {
     if bytes.get(at + 1) == Some(&b'\\') {
         let from = at + 3;
-        return bytes[from.min(bytes.len())..].iter().position(|&byte| byte == b'\'').map_or(bytes.len(), |length| {
-            from + length + 1
-        });
+        return bytes[from.min(bytes.len())..]
+            .iter()
+            .position(|&byte| byte == b'\'')
+            .map_or(bytes.len(), |length| from + length + 1);
     }
     let is_literal = |length: &usize| bytes.get(at + 1 + length) == Some(&b'\'');
     // One character is one to four bytes long; `'a` followed by anything else is a lifetime.
@@ -149,7 +151,8 @@ mod tests {
 
     #[test]
     fn tests_go() {
-        let code = "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { c() }\n}\nfn d() {}\n#[cfg(test)]\nuse e;\nfn f() {}";
+        let code =
+            "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { c() }\n}\nfn d() {}\n#[cfg(test)]\nuse e;\nfn f() {}";
         let kept = without_tests(code);
         assert!(kept.contains("fn a") && kept.contains("fn d") && kept.contains("fn f"), "{kept}");
         assert!(!kept.contains("fn b") && !kept.contains("use e"), "{kept}");

@@ -1,0 +1,271 @@
+//! YAMNet: what a sound is, patch by patch, in 521 classes of AudioSet.
+//!
+//! MobileNet v1 (Howard et al. 2017) on log-mel spectrograms; tensorflow/models, research/audioset/yamnet. Weight names
+//! are the layers' paths in the checkpoint, `layer1.fused` to `layer14.pointwise_conv`, batch norms folded.
+
+use serde::Deserialize;
+
+use super::{AudioEncoder, Features};
+use crate::error::Result;
+use crate::host::Host;
+use crate::media::{LogMel, MelConfig, Waveform};
+use crate::nn::{Conv, Linear, Weights};
+use crate::tensor::{Conv2d, Device, Padding, Reduce, Tensor, Unary};
+
+/// Patches that go through the network at once: keeps memory small and lets a page breathe.
+const BATCH: usize = 8;
+/// Longer sounds are heard with gaps rather than for minutes.
+const MOST_PATCHES: usize = 128;
+
+/// Shape of the network and of its input.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Config {
+    /// The spectrogram.
+    pub mel: MelConfig,
+    /// Frames of a patch.
+    pub patch_frames: usize,
+    /// Samples from patch to patch.
+    pub patch_hop: usize,
+    /// Channels of the first convolution.
+    pub stem: usize,
+    /// Step and channels of each pair of depthwise and pointwise convolution.
+    pub layers: Vec<(usize, usize)>,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+/// A class that was heard for a while.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct SoundTag {
+    /// AudioSet's name of the class, for example `Moo`.
+    pub label: String,
+    /// Highest confidence of that while, 0..1.
+    pub score: f32,
+    /// Begin, in seconds.
+    pub start_s: f32,
+    /// End, in seconds.
+    pub end_s: f32,
+}
+
+/// What is heard in a sound.
+#[derive(Debug)]
+pub struct Heard {
+    /// `[1, patches, channels]`: one feature vector a patch.
+    pub features: Features,
+    /// Logits `[patches, classes]`, row-major.
+    pub logits: Vec<f32>,
+    /// Begin of each patch in seconds.
+    pub starts_s: Vec<f32>,
+    /// Length of a patch in seconds.
+    pub patch_s: f32,
+}
+
+/// The network with its spectrogram.
+#[derive(Debug)]
+pub struct Yamnet {
+    config: Config,
+    device: Device,
+    mel: LogMel,
+    convolutions: Vec<Conv>,
+    classifier: Linear,
+    labels: Vec<String>,
+}
+
+impl Yamnet {
+    /// Takes the weights; `labels` names the classes in order.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] if a weight is missing or has another shape, or the labels are not one a class.
+    pub fn load(config: &Config, weights: &Weights, labels: &[String]) -> Result<Self> {
+        if labels.len() != config.classes {
+            return Err(crate::Error::Weights {
+                name: weights.full_name("labels"),
+                expected: format!("{} labels", config.classes),
+                found: format!("{}", labels.len()),
+            });
+        }
+        let activation = Some(Unary::Relu);
+        let mut size = [config.patch_frames, config.mel.bands];
+        // TensorFlow's padding, as the checkpoint's own graph has it: nothing above and left where the step is 2.
+        let mut spatial = |stride: usize, groups: usize| {
+            let padding = Padding::same(size, [3; 2], [stride; 2]);
+            size = size.map(|side| side.div_ceil(stride.max(1)));
+            Conv2d { stride: [stride; 2], padding, groups, activation, ..Conv2d::default() }
+        };
+        let layer = |number: usize, name: &str| weights.pp(format!("layer{number}")).pp(name);
+        let mut convolutions = vec![Conv::load(&layer(1, "fused"), 1, config.stem, 3, spatial(2, 1))?];
+        let mut channels = config.stem;
+        for (at, (stride, output)) in config.layers.iter().enumerate() {
+            let depthwise = spatial(*stride, channels);
+            convolutions.push(Conv::load(&layer(at + 2, "depthwise_conv"), channels, channels, 3, depthwise)?);
+            let pointwise = Conv2d { activation, ..Conv2d::default() };
+            convolutions.push(Conv::load(&layer(at + 2, "pointwise_conv"), channels, *output, 1, pointwise)?);
+            channels = *output;
+        }
+        let classifier = weights.pp("classifier");
+        Ok(Self {
+            config: config.clone(),
+            device: classifier.tensor("bias", &[config.classes])?.device(),
+            mel: LogMel::new(config.mel)?,
+            convolutions,
+            classifier: Linear::load(&classifier, channels, config.classes)?,
+            labels: labels.to_vec(),
+        })
+    }
+
+    /// Log-mel patches `[patches, 1, patch_frames, bands]` and the first sample of each. The sound is brought to the
+    /// configured rate; one that is shorter than a patch, and a tail that no patch covers, are filled up with silence.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] if the sound's rate is of no use.
+    pub fn patches(&self, sound: &Waveform) -> Result<(Tensor, Vec<usize>)> {
+        let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
+        let (samples, frames) = (sound.samples(), self.config.patch_frames);
+        let length = self.patch_samples();
+        let starts = patch_starts(samples.len(), length, self.config.patch_hop.max(1));
+        let mut numbers = Vec::with_capacity(starts.len() * frames * self.config.mel.bands);
+        for start in &starts {
+            let end = (start + length).min(samples.len());
+            numbers.extend(self.mel.compute(&samples[*start..end], frames)?);
+        }
+        let dims = [starts.len(), 1, frames, self.config.mel.bands];
+        Ok((Tensor::from_f32(&numbers, &dims, &self.device)?, starts))
+    }
+
+    /// Samples that a patch sees.
+    fn patch_samples(&self) -> usize {
+        self.config.patch_frames.saturating_sub(1) * self.config.mel.hop + self.config.mel.frame
+    }
+
+    /// The result of every convolution, `[patches, 1, patch_frames, bands]` to `[patches, channels, rows, columns]`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn layer_outputs(&self, patches: &Tensor) -> Result<Vec<Tensor>> {
+        let mut outputs: Vec<Tensor> = Vec::with_capacity(self.convolutions.len());
+        for convolution in &self.convolutions {
+            outputs.push(convolution.forward(outputs.last().unwrap_or(patches))?);
+        }
+        Ok(outputs)
+    }
+
+    /// Features of patches: `[patches, 1, patch_frames, bands]` to `[patches, channels]`.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn features(&self, patches: &Tensor) -> Result<Tensor> {
+        let mut x = patches.clone();
+        for convolution in &self.convolutions {
+            x = convolution.forward(&x)?;
+        }
+        let [count, channels, rows, columns] = x.dims_of("yamnet")?;
+        x.reshape(&[count, channels, rows * columns])?.reduce(Reduce::Mean, 2) // [patches, channels]
+    }
+
+    /// Features `[patches, channels]` to logits `[patches, classes]`; their sigmoids are the confidences.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        self.classifier.forward(features)
+    }
+
+    /// Features and classes of a whole sound, a few patches at a time.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
+    pub async fn listen(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
+        let (patches, starts) = self.patches(sound)?;
+        let (mut features, mut logits) = (Vec::new(), Vec::new());
+        for start in (0..starts.len()).step_by(BATCH) {
+            host.breathe().await?;
+            let batch = patches.narrow(0, start, BATCH.min(starts.len() - start))?;
+            let vectors = self.features(&batch)?;
+            logits.extend(self.logits(&vectors)?.to_f32().await?);
+            features.push(vectors);
+        }
+        let tokens = Tensor::concat(&features.iter().collect::<Vec<_>>(), 0)?;
+        let [count, channels] = tokens.dims_of("yamnet features")?;
+        let rate_hz = self.config.mel.sample_rate_hz as f32;
+        Ok(Heard {
+            features: Features { tokens: tokens.reshape(&[1, count, channels])? },
+            logits,
+            starts_s: starts.iter().map(|start| *start as f32 / rate_hz).collect(),
+            patch_s: self.patch_samples() as f32 / rate_hz,
+        })
+    }
+
+    /// Classes that reach `threshold` (0..1), each for as long as neighbouring patches have it; the most confident
+    /// first, at most `most`.
+    pub fn tags(&self, heard: &Heard, sound: &Waveform, threshold: f32, most: usize) -> Vec<SoundTag> {
+        let classes = self.labels.len();
+        let end_s = sound.duration_s() as f32;
+        let score = |patch: usize, class: usize| Unary::Sigmoid.apply(heard.logits[patch * classes + class]);
+        let mut tags: Vec<SoundTag> = Vec::new();
+        for (class, label) in self.labels.iter().enumerate() {
+            let mut open: Option<SoundTag> = None;
+            for (patch, start_s) in heard.starts_s.iter().enumerate() {
+                let score = score(patch, class);
+                if score < threshold {
+                    tags.extend(open.take());
+                    continue;
+                }
+                let tag = open.get_or_insert_with(|| SoundTag {
+                    label: label.clone(),
+                    score,
+                    start_s: *start_s,
+                    end_s: *start_s,
+                });
+                tag.score = tag.score.max(score);
+                tag.end_s = (start_s + heard.patch_s).min(end_s);
+            }
+            tags.extend(open);
+        }
+        tags.sort_by(|a, b| b.score.total_cmp(&a.score));
+        tags.truncate(most);
+        tags
+    }
+}
+
+impl AudioEncoder for Yamnet {
+    /// One token a patch.
+    fn encode(&self, sound: &Waveform) -> Result<Features> {
+        let (patches, _) = self.patches(sound)?;
+        let features = self.features(&patches)?;
+        let [count, channels] = features.dims_of("yamnet features")?;
+        Ok(Features { tokens: features.reshape(&[1, count, channels])? })
+    }
+}
+
+/// First samples of the patches of `length` samples, `hop` apart or, for long sounds, a multiple of that.
+fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
+    let wanted = samples.saturating_sub(length).div_ceil(hop) + 1;
+    let hop = hop * wanted.div_ceil(MOST_PATCHES);
+    let mut starts: Vec<usize> = (0..).map(|at| at * hop).take_while(|start| start + length <= samples).collect();
+    let covered = starts.last().map_or(0, |start| start + length);
+    // A fifth of a patch is long enough to hold a sound of its own.
+    if starts.is_empty() || samples - covered > length / 5 {
+        starts.push(starts.len() * hop);
+    }
+    starts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patches_cover_any_length() {
+        assert_eq!(patch_starts(1, 15_600, 7_800), [0]);
+        assert_eq!(patch_starts(15_600, 15_600, 7_800), [0]);
+        assert_eq!(patch_starts(16_000, 15_600, 7_800), [0]);
+        assert_eq!(patch_starts(21_120, 15_600, 7_800), [0, 7_800]);
+        assert_eq!(patch_starts(40_000, 15_600, 7_800), [0, 7_800, 15_600, 23_400]);
+        let long = patch_starts(16_000 * 3600, 15_600, 7_800);
+        assert!(
+            long.len() <= MOST_PATCHES + 1 && long.last().is_some_and(|start| *start < 16_000 * 3600),
+            "{}",
+            long.len()
+        );
+    }
+}

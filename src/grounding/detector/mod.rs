@@ -1,0 +1,25 @@
+//! Finders of things. One file a model.
+
+pub mod nanodet;
+
+use std::rc::Rc;
+
+use super::Detector;
+use crate::bundle::LoadedPart;
+use crate::error::{Error, Result};
+use crate::nn::Weights;
+
+/// Loads the detector that a bundle's part names.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a model that is not known here; those of the model.
+pub fn load(part: &LoadedPart<Weights>) -> Result<Rc<dyn Detector>> {
+    Ok(match part.model.as_str() {
+        "nanodet_g" => Rc::new(nanodet::NanoDet::load(
+            &part.config()?,
+            &part.weights,
+            &part.json_file::<Vec<String>>("coco_labels.json")?,
+        )?),
+        other => return Err(Error::Unsupported(format!("a detector {other:?}; known is nanodet_g"))),
+    })
+}

@@ -1,0 +1,182 @@
+//! From a picture to the things in it: tags, boxes and masks put together.
+
+use super::{Detection, Detector, Found, Segmenter, Tag, Tagger, Thing};
+use crate::error::Result;
+use crate::host::Host;
+use crate::media::{BoxPx, RgbImage};
+
+/// More things than this are not outlined.
+const MOST_THINGS: usize = 16;
+/// Two boxes that overlap more than this are one thing, whatever they are called.
+const SAME_PLACE_IOU: f32 = 0.7;
+/// A tag without a detection must be this confident to become a thing of its own.
+const LEAST_TAG_SCORE: f32 = 0.2;
+/// From here on a fine name is trusted before its kind's.
+const SURE_TAG_SCORE: f32 = 0.5;
+/// Part of the smaller box that must be shared by a detection and a tag of its kind.
+const KIND_OVERLAP: f32 = 0.3;
+
+/// The three stages that look at a picture.
+#[derive(Clone, Copy)]
+pub struct Eyes<'a> {
+    /// Names what is there.
+    pub tagger: &'a dyn Tagger,
+    /// Finds things.
+    pub detector: &'a dyn Detector,
+    /// Outlines them.
+    pub segmenter: &'a dyn Segmenter,
+}
+
+impl Eyes<'_> {
+    /// All things in a picture, most confident first. `on_found` gets their boxes before the masks are made, which
+    /// take longer.
+    ///
+    /// # Errors
+    /// [`crate::Error::Cancelled`] if `host` says so, and those of the stages.
+    pub async fn find_things(
+        &self,
+        image: &RgbImage,
+        host: &dyn Host,
+        on_found: &mut dyn FnMut(&[Found]),
+    ) -> Result<Vec<Thing>> {
+        let found = self.find_boxes(image, host).await?;
+        on_found(&found);
+        self.outline(image, found, host).await
+    }
+
+    /// The things with their boxes, without masks.
+    ///
+    /// # Errors
+    /// As [`find_things`](Self::find_things).
+    pub async fn find_boxes(&self, image: &RgbImage, host: &dyn Host) -> Result<Vec<Found>> {
+        host.breathe().await?;
+        let tags = self.tagger.tag(image).await?;
+        host.breathe().await?;
+        let phrases: Vec<String> = tags.iter().map(|tag| tag.label.clone()).collect();
+        let detections = self.detector.detect(image, &phrases).await?;
+        Ok(combined(detections, tags))
+    }
+
+    /// Gives things their masks.
+    ///
+    /// # Errors
+    /// As [`find_things`](Self::find_things).
+    pub async fn outline(&self, image: &RgbImage, found: Vec<Found>, host: &dyn Host) -> Result<Vec<Thing>> {
+        let boxes: Vec<BoxPx> = found.iter().map(|found| found.box_px).collect();
+        let masks = self.segmenter.segment(image, &boxes, host).await?;
+        let things = found.into_iter().zip(masks);
+        Ok(things
+            .map(|(Found { tag, aliases, score, box_px }, mask)| Thing { tag, aliases, score, box_px, mask })
+            .collect())
+    }
+}
+
+/// Puts detections and tags together.
+///
+/// 1. Of detections at the same place the most confident stays.
+/// 2. A tag whose kind was detected where the tag points gives that detection its finer name as an alias.
+/// 3. Tags of one kind that was not detected become one thing: named by the tag if that is sure, else by the kind.
+/// 4. A tag of no kind becomes a thing of its own, unless it points at a thing that is there already: then an alias.
+pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    for Detection { label, score, box_px } in detections {
+        if !found.iter().any(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
+            found.push(Found { tag: label, aliases: vec![], score, box_px });
+        }
+    }
+    for tag in tags {
+        let Some(box_px) = tag.box_px else { continue };
+        match tag.kind.clone().filter(|kind| *kind != tag.label) {
+            Some(kind) => add_of_kind(&mut found, tag, kind, box_px),
+            None => add_of_no_kind(&mut found, tag, box_px),
+        }
+    }
+    found.sort_by(|a, b| b.score.total_cmp(&a.score));
+    found.truncate(MOST_THINGS);
+    found
+}
+
+fn add_of_kind(found: &mut Vec<Found>, tag: Tag, kind: String, box_px: BoxPx) {
+    let of_kind = |found: &&mut Found| found.tag == kind || found.aliases.contains(&kind);
+    let best = found.iter_mut().filter(of_kind).map(|found| (shared(&found.box_px, &box_px), found));
+    let best = best.max_by(|a, b| a.0.total_cmp(&b.0));
+    match best {
+        Some((overlap, thing)) if overlap >= KIND_OVERLAP => thing.aliases.push(tag.label),
+        _ if tag.score >= SURE_TAG_SCORE => {
+            found.push(Found { tag: tag.label, aliases: vec![kind], score: tag.score, box_px });
+        }
+        _ if tag.score >= LEAST_TAG_SCORE => {
+            found.push(Found { tag: kind, aliases: vec![tag.label], score: tag.score, box_px });
+        }
+        _ => {}
+    }
+}
+
+fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
+    let there = found.iter_mut().find(|found| found.tag == tag.label && shared(&found.box_px, &box_px) >= KIND_OVERLAP);
+    if there.is_some() {
+        return;
+    }
+    match found.iter_mut().find(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
+        Some(thing) => thing.aliases.push(tag.label),
+        None if tag.score >= LEAST_TAG_SCORE => {
+            found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px });
+        }
+        None => {}
+    }
+}
+
+/// Area of overlap over the smaller area.
+fn shared(a: &BoxPx, b: &BoxPx) -> f32 {
+    let common = BoxPx { x0: a.x0.max(b.x0), y0: a.y0.max(b.y0), x1: a.x1.min(b.x1), y1: a.y1.min(b.y1) };
+    let smaller = a.area().min(b.area());
+    if smaller > 0.0 { common.area() / smaller } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn detection(label: &str, score: f32, b: [f32; 4]) -> Detection {
+        Detection { label: label.into(), score, box_px: b.into() }
+    }
+
+    fn tag(label: &str, kind: Option<&str>, score: f32, b: [f32; 4]) -> Tag {
+        Tag { label: label.into(), score, box_px: Some(b.into()), kind: kind.map(Into::into) }
+    }
+
+    const LEFT: [f32; 4] = [0.0, 0.0, 50.0, 100.0];
+    const RIGHT: [f32; 4] = [50.0, 0.0, 100.0, 100.0];
+
+    fn names(found: &[Found]) -> Vec<(&str, Vec<&str>)> {
+        found.iter().map(|found| (&*found.tag, found.aliases.iter().map(|alias| &**alias).collect())).collect()
+    }
+
+    #[test]
+    fn a_breed_is_the_detected_animal() {
+        let found = combined(vec![detection("cat", 0.7, LEFT)], vec![tag("tabby cat", Some("cat"), 0.6, LEFT)]);
+        assert_eq!(names(&found), [("cat", vec!["tabby cat"])]);
+        let apart = combined(vec![detection("cat", 0.7, LEFT)], vec![tag("tabby cat", Some("cat"), 0.6, RIGHT)]);
+        assert_eq!(names(&apart), [("cat", vec![]), ("tabby cat", vec!["cat"])]);
+    }
+
+    #[test]
+    fn undetected_kinds_become_one_thing() {
+        let tags = vec![tag("pug", Some("dog"), 0.4, LEFT), tag("boxer dog", Some("dog"), 0.3, LEFT)];
+        assert_eq!(names(&combined(vec![], tags)), [("dog", vec!["pug", "boxer dog"])]);
+        let sure = vec![tag("pug", Some("dog"), 0.9, LEFT)];
+        assert_eq!(names(&combined(vec![], sure)), [("pug", vec!["dog"])]);
+        assert!(combined(vec![], vec![tag("pug", Some("dog"), 0.15, LEFT)]).is_empty());
+    }
+
+    #[test]
+    fn other_tags_stand_for_themselves() {
+        let detections = vec![detection("person", 0.8, LEFT), detection("dog", 0.5, [1.0, 0.0, 50.0, 100.0])];
+        let tags = vec![
+            tag("kimono", None, 0.5, [0.0, 0.0, 52.0, 100.0]),
+            tag("castle", None, 0.3, RIGHT),
+            tag("moat", None, 0.12, [0.0, 90.0, 100.0, 100.0]),
+        ];
+        assert_eq!(names(&combined(detections, tags)), [("person", vec!["kimono"]), ("castle", vec![])]);
+    }
+}

@@ -1,0 +1,192 @@
+//! What a session knows of its picture and its sound.
+
+use serde::Serialize;
+
+use super::facts;
+use crate::canvas::{ExportedSound, ExportedThing, Palette, Rle};
+use crate::encoders::yamnet::SoundTag;
+use crate::grounding::matcher::Names;
+use crate::grounding::{Found, Thing};
+use crate::media::BoxPx;
+
+/// Things of one tag that are named in the facts at the most; more are said as a number.
+const MOST_GROUPS: usize = 5;
+
+/// A thing as it is shown before and after it is outlined.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownThing {
+    /// Lower-case English.
+    pub tag: String,
+    /// Other names of the same thing.
+    pub aliases: Vec<String>,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Left, top, right, bottom.
+    pub box_px: BoxPx,
+    /// Its pixels, once they are known.
+    pub mask: Option<Rle>,
+    /// Colour of outline and phrase, `#rrggbb`.
+    pub color: String,
+    /// Colour behind the phrase and within the outline, `#rrggbb`.
+    pub light_color: String,
+}
+
+/// A tag of the sound over a span of time, and how it is said.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShownSound {
+    /// AudioSet's name of the class.
+    pub tag: String,
+    /// In words: `a dog barking`.
+    pub phrase: String,
+    /// Confidence, 0..1.
+    pub score: f32,
+    /// Start of the span.
+    pub start_s: f32,
+    /// End of the span.
+    pub end_s: f32,
+}
+
+/// Boxes as they are shown before their masks are known.
+pub fn shown_boxes(found: &[Found]) -> Vec<ShownThing> {
+    let mut palette = Palette::default();
+    found
+        .iter()
+        .map(|Found { tag, aliases, score, box_px }| {
+            let color = palette.color(tag);
+            ShownThing {
+                tag: tag.clone(),
+                aliases: aliases.clone(),
+                score: *score,
+                box_px: *box_px,
+                mask: None,
+                color: color.dark_hex(),
+                light_color: color.light_hex(),
+            }
+        })
+        .collect()
+}
+
+/// The picture of a conversation.
+#[derive(Debug)]
+pub struct Scene {
+    /// Columns of the picture.
+    pub width: usize,
+    /// Rows of the picture.
+    pub height: usize,
+    /// What is in it, most confident first.
+    pub things: Vec<Thing>,
+}
+
+impl Scene {
+    /// The things as they are shown.
+    pub fn shown(&self) -> Vec<ShownThing> {
+        let mut palette = Palette::default();
+        self.things
+            .iter()
+            .map(|thing| {
+                let color = palette.color(&thing.tag);
+                ShownThing {
+                    tag: thing.tag.clone(),
+                    aliases: thing.aliases.clone(),
+                    score: thing.score,
+                    box_px: thing.box_px,
+                    mask: Some(Rle::encode(&thing.mask)),
+                    color: color.dark_hex(),
+                    light_color: color.light_hex(),
+                }
+            })
+            .collect()
+    }
+
+    /// The things as they are saved.
+    pub fn exported(&self) -> Vec<ExportedThing> {
+        self.things.iter().map(ExportedThing::from).collect()
+    }
+
+    /// What the things are called.
+    pub fn names(&self) -> Vec<Names> {
+        self.things.iter().map(|thing| Names { tag: thing.tag.clone(), aliases: thing.aliases.clone() }).collect()
+    }
+
+    /// The picture in words, for example `two dogs on the left and a person on the right`; none if nothing was found.
+    pub fn facts(&self) -> Option<String> {
+        let mut groups: Vec<(&str, Vec<&Thing>)> = Vec::new();
+        for thing in &self.things {
+            match groups.iter_mut().find(|(tag, _)| *tag == thing.tag) {
+                Some((_, members)) => members.push(thing),
+                None => groups.push((&thing.tag, vec![thing])),
+            }
+        }
+        let said: Vec<String> =
+            groups.iter().take(MOST_GROUPS).map(|(tag, members)| self.group_in_words(tag, members)).collect();
+        (!said.is_empty()).then(|| facts::listed(&said))
+    }
+
+    fn group_in_words(&self, tag: &str, members: &[&Thing]) -> String {
+        // A finer name that the tagger is sure of says more than the detector's.
+        let counted = facts::counted(members.len(), tag);
+        match self.place(members.iter().map(|thing| thing.box_px)) {
+            Some(place) => format!("{counted} {place}"),
+            None => counted,
+        }
+    }
+
+    /// Where things lie, see [`facts::place`].
+    pub fn place(&self, boxes_px: impl Iterator<Item = BoxPx>) -> Option<&'static str> {
+        facts::place(&boxes_px.collect::<Vec<_>>(), self.width)
+    }
+}
+
+/// The sound of a conversation.
+#[derive(Debug)]
+pub struct Heard {
+    /// What is heard when, in the order of time.
+    pub tags: Vec<SoundTag>,
+}
+
+impl Heard {
+    /// The labels worth saying, most confident first.
+    pub fn labels(&self) -> Vec<&str> {
+        let all: Vec<(&str, f32)> = self.tags.iter().map(|tag| (tag.label.as_str(), tag.score)).collect();
+        facts::sounds_worth_saying(&all, 2)
+    }
+
+    /// The sound in words, for example `a dog barking and rain falling`; none if nothing was recognised.
+    pub fn facts(&self) -> Option<String> {
+        let said: Vec<String> = self.labels().iter().map(|label| facts::sound_phrase(label)).collect();
+        (!said.is_empty()).then(|| facts::listed(&said))
+    }
+
+    /// What makes the sounds worth saying, with the labels as other names.
+    pub fn names(&self) -> Vec<Names> {
+        let labels = self.labels();
+        let names = labels.iter().map(|label| Names {
+            tag: facts::sound_source(label),
+            aliases: label.split(',').map(|part| part.trim().to_lowercase()).collect(),
+        });
+        names.filter(|names| !names.tag.is_empty()).collect()
+    }
+
+    /// The tags as they are shown.
+    pub fn shown(&self) -> Vec<ShownSound> {
+        let shown = self.tags.iter().map(|SoundTag { label, score, start_s, end_s }| ShownSound {
+            tag: label.clone(),
+            phrase: facts::sound_phrase(label),
+            score: *score,
+            start_s: *start_s,
+            end_s: *end_s,
+        });
+        shown.collect()
+    }
+
+    /// The tags as they are saved.
+    pub fn exported(&self) -> Vec<ExportedSound> {
+        let exported = self.tags.iter().map(|SoundTag { label, score, start_s, end_s }| ExportedSound {
+            tag: label.clone(),
+            score: *score,
+            start_s: *start_s,
+            end_s: *end_s,
+        });
+        exported.collect()
+    }
+}

@@ -1,0 +1,47 @@
+//! NanoDet-g against its golden.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use bubo::grounding::detector::nanodet::{Config, NanoDet};
+use bubo::media::RgbImage;
+use bubo::tensor::Device;
+
+use super::real_part::RealPart;
+use super::{Difference, Golden, tolerance};
+
+/// Confidence at which the golden's boxes were cut.
+const SCORE_THRESHOLD: f32 = 0.3;
+/// Pixels that a side of a box may be off.
+const BOX_TOLERANCE_PX: f64 = 0.1;
+
+/// Runs it on the golden's picture.
+///
+/// # Errors
+/// If the part or an array is missing, or other things are found.
+pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> Result<Vec<Difference>> {
+    let part = RealPart::open("detector", device, bundle)?;
+    let config: Config = part.config()?;
+    let labels: Vec<String> = serde_json::from_slice(part.file("coco_labels.json")?)?;
+    let network = NanoDet::load(&config, &part.weights, &labels)?;
+    part.weights.finish()?;
+    let side = config.input_size;
+    let image = RgbImage::new(side, side, golden.u8("in.image_u8")?.to_vec())?;
+    let levels = network.forward(&network.input(&image)?)?;
+    let allowed = tolerance(golden.component(), device);
+    let mut differences = Vec::new();
+    for level in &levels {
+        let name = |what: &str| format!("out.{what}_s{}", level.stride);
+        differences.push(golden.compare(&name("scores"), &level.scores, allowed)?);
+        differences.push(golden.compare(&name("distances"), &level.distances, allowed)?);
+    }
+    let found = pollster::block_on(network.decode(&levels, SCORE_THRESHOLD))?;
+    let classes: Vec<i64> = found.iter().map(|candidate| candidate.class as i64).collect();
+    let expected = golden.i64("out.box_classes")?;
+    ensure!(classes == expected, "expected things of the classes {expected:?}, found {classes:?}");
+    let boxes: Vec<f32> = found.iter().flat_map(|candidate| <[f32; 4]>::from(candidate.box_px)).collect();
+    let scores: Vec<f32> = found.iter().map(|candidate| candidate.score).collect();
+    differences.push(golden.compare_f32("out.boxes", &boxes, BOX_TOLERANCE_PX)?);
+    differences.push(golden.compare_f32("out.box_scores", &scores, allowed)?);
+    Ok(differences)
+}
