@@ -46,9 +46,7 @@ impl WeightMap {
     /// # Errors
     /// [`Error::Corrupt`] if the name is taken, [`Error::OutOfMemory`] if it does not fit.
     pub fn insert_quantized(&mut self, name: String, blocks: QuantizedBlocks, device: &Device) -> Result<()> {
-        let mut precision = self.precision; // EXPERIMENT
-        if precision == Precision::Fast && std::env::var("BUBO_EXP").is_ok_and(|v| v.split(',').any(|p| !p.is_empty() && name.contains(p))) { precision = Precision::Exact; }
-        let matrix = Matrix::quantized(blocks, device)?.with_precision(precision);
+        let matrix = Matrix::quantized(blocks, device)?.with_precision(self.precision);
         self.insert(name, Weight::Matrix(Rc::new(matrix)))
     }
 

@@ -123,7 +123,9 @@ fn float_products(bench: &Bench<'_>) {
         let (a, b, mut out) = (numbers(m * k), numbers(k * n), vec![0.0; m * n]);
         let packed = PackedColumns::new(&b, n, k, true);
         let bytes = 4 * (m * k + k * n + m * n);
-        bench.time(&format!("f32 {m}×{k}×{n}"), m * k * n, bytes, || packed.multiply(&a, None, Finish::None, &mut out));
+        bench.time(&format!("f32 {m}×{k}×{n}"), m * k * n, bytes, || {
+            packed.multiply(&a, None, Finish::None, &mut out)
+        });
         let gemm = || gemm_crate(m, k, n, &a, &b, &mut out);
         bench.time(&format!("f32 {m}×{k}×{n} gemm crate"), m * k * n, bytes, gemm);
     }
@@ -137,8 +139,25 @@ fn gemm_crate(m: usize, k: usize, n: usize, a: &[f32], b: &[f32], out: &mut [f32
     // SAFETY: the lengths above are those of row-major matrices with these strides; `b` is read as its transpose.
     unsafe {
         gemm::gemm(
-            m, n, k, out.as_mut_ptr(), 1, ni, false, a.as_ptr(), 1, ki, b.as_ptr(), ki, 1, 0.0, 1.0, false, false,
-            false, gemm::Parallelism::None,
+            m,
+            n,
+            k,
+            out.as_mut_ptr(),
+            1,
+            ni,
+            false,
+            a.as_ptr(),
+            1,
+            ki,
+            b.as_ptr(),
+            ki,
+            1,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
         );
     }
 }

@@ -169,7 +169,17 @@ impl PackedConv {
             let first = index * piece;
             let bias = &bias[first..][..out.len() / pixels];
             let finish = self.finish;
-            dispatch(DenseTask { weights, first: first / ROWS, bias, finish, source, offsets: &offsets, places, plain, out });
+            dispatch(DenseTask {
+                weights,
+                first: first / ROWS,
+                bias,
+                finish,
+                source,
+                offsets: &offsets,
+                places,
+                plain,
+                out,
+            });
         });
     }
 

@@ -16,6 +16,8 @@ const CLEAR_MARGIN: f64 = 0.002;
 
 /// Share of places at which the fast path may prefer another token than float32.
 const ALLOWED_DISAGREEMENT: f64 = 0.02;
+/// Mean difference of log-probabilities that the fast path may have.
+const ALLOWED_MEAN_DIFFERENCE: f64 = 0.03;
 
 #[derive(Deserialize)]
 struct Tokenized {
@@ -49,32 +51,36 @@ struct Top {
 pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
     let bundle = bundle.context("this golden needs the bundle: make it with `cargo xtask bundle` and name it")?;
     let model = part::load_language(bundle, device, Precision::Full)?;
-    if std::env::var("BUBO_EXP").is_ok() { let fast = part::load_language(bundle, device, Precision::Fast)?; return Ok(vec![fast_disagreement(golden, &fast)?]); } // EXPERIMENT
     let mut differences = tokenizer(golden, &model)?;
     differences.extend(prompts(golden, device, &model)?);
     if matches!(device, Device::Cpu) {
         let fast = part::load_language(bundle, device, Precision::Fast)?;
-        differences.push(fast_disagreement(golden, &fast)?);
+        differences.extend(fast_differences(golden, &model, &fast)?);
     }
     Ok(differences)
 }
 
-/// Share of places at which 8-bit activations make another token the most likely one, when every answer is read as the
-/// float32 run gave it.
-fn fast_disagreement(golden: &Golden, model: &LanguageModel) -> anyhow::Result<Difference> {
+/// How far 8-bit activations are from float32 when both read the same prompts and answers: the share of places at which
+/// they prefer another token, and the mean difference of the log-probability of the token that float32 prefers.
+fn fast_differences(golden: &Golden, full: &LanguageModel, fast: &LanguageModel) -> anyhow::Result<Vec<Difference>> {
     let prompts: Vec<Prompt> = serde_json::from_value(golden.json()["prompts"].clone())?;
-    let (mut other, mut all) = (0, 0);
+    let (mut other, mut apart, mut places) = (0usize, 0f64, 0usize);
     for prompt in &prompts {
-        let best = answer_rows(model, prompt)?.iter().map(|row| index_of_largest(row) as u32).collect::<Vec<_>>();
-        other += best.iter().zip(&prompt.f32_greedy_ids).filter(|(a, b)| a != b).count();
-        all += best.len();
+        let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
+        for (full, fast) in rows(full, &ids, 0)?.iter().zip(rows(fast, &ids, 0)?) {
+            let best = index_of_largest(full);
+            other += usize::from(best != index_of_largest(&fast));
+            apart += (full[best] - fast[best]).abs();
+            places += 1;
+        }
     }
-    ensure!(all > 0, "the golden has no answers");
-    Ok(Difference {
-        name: "prompts.fast_disagreement".into(),
-        max_abs: other as f64 / all as f64,
-        tolerance: ALLOWED_DISAGREEMENT,
-    })
+    ensure!(places > 0, "the golden has no answers");
+    let mean =
+        |name: &str, sum: f64, tolerance| Difference { name: name.into(), max_abs: sum / places as f64, tolerance };
+    Ok(vec![
+        mean("prompts.fast_disagreement", other as f64, ALLOWED_DISAGREEMENT),
+        mean("prompts.fast_logprob_mean", apart, ALLOWED_MEAN_DIFFERENCE),
+    ])
 }
 
 /// All strings, with and without special tokens, and the way back in one go and as a stream.
@@ -114,7 +120,9 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
         let same_text = model.tokenizer.encode_with_special(&prompt.text)? == prompt.prompt_ids;
         wrong_prompts += usize::from(items != tokens || !same_text);
 
-        let rows = answer_rows(model, prompt)?;
+        // Prompt and answer but its last token: what comes after the prompt, and after each of these.
+        let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
+        let rows = rows(model, &ids[..ids.len() - 1], prompt.prompt_ids.len() - 1)?;
         ensure!(rows.len() == prompt.f32_p1.len(), "{} probabilities", prompt.f32_p1.len());
         for top in &prompt.f32_top10 {
             first = first.max((rows[0][top.id as usize] - f64::from(top.logprob)).abs());
@@ -136,12 +144,11 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
     ])
 }
 
-/// Log-probabilities after the prompt and after every token of the answer but the last, all in one pass.
-fn answer_rows(model: &LanguageModel, prompt: &Prompt) -> anyhow::Result<Vec<Vec<f64>>> {
-    let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
-    let hidden = model.llama.forward(&model.llama.embed(&ids)?, None)?;
-    let answer = hidden.narrow(1, prompt.prompt_ids.len() - 1, prompt.f32_greedy_ids.len())?;
-    let logits = block_on(model.llama.logits(&answer)?.to_f32())?;
+/// Log-probabilities after every token from `first` on, all in one pass.
+fn rows(model: &LanguageModel, ids: &[u32], first: usize) -> anyhow::Result<Vec<Vec<f64>>> {
+    let hidden = model.llama.forward(&model.llama.embed(ids)?, None)?;
+    let wanted = hidden.narrow(1, first, ids.len() - first)?;
+    let logits = block_on(model.llama.logits(&wanted)?.to_f32())?;
     Ok(logits.chunks_exact(model.llama.config().vocab_size).map(log_softmax).collect())
 }
 
