@@ -2,7 +2,7 @@
 
 import { Mask } from "./mask.js";
 
-/** Things as the session reports them, as the caller gets them; masks that are known already are kept. */
+/** Things as the session reports them, as the caller gets them; colours and masks that are known already are kept. */
 export function thingsFrom(json, before = []) {
   return json.map((thing, index) => ({
     tag: thing.tag,
@@ -10,7 +10,8 @@ export function thingsFrom(json, before = []) {
     score: thing.score,
     box: thing.box_px,
     mask: thing.mask ? sameMask(before[index]?.mask, thing.mask) : null,
-    colorIndex: thing.color_index,
+    color: thing.color ?? before[index]?.color ?? "#bdbdbd",
+    lightColor: thing.light_color ?? before[index]?.lightColor ?? "#eeeeee",
   }));
 }
 
@@ -19,7 +20,7 @@ function sameMask(known, json) {
 }
 
 export function soundsFrom(json) {
-  return json.map(({ tag, score, start_s: start, end_s: end }) => ({ tag, score, start, end }));
+  return json.map(({ tag, phrase = tag, score, start_s: start, end_s: end }) => ({ tag, phrase, score, start, end }));
 }
 
 /** A finished answer. */

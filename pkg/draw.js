@@ -1,28 +1,14 @@
 // Painting boxes, masks and labels over a picture, by the rules of BuboGPT's demo: dark colour for outlines and label
 // grounds, light colour half and half with the picture inside a mask, the later mask wins.
 
-/** Colours by `colorIndex`. Dark: outline and label; light: mask and words. */
-export const PALETTE = Object.freeze([
-  color("red", [220, 38, 38], [254, 226, 226]),
-  color("pink", [236, 64, 122], [248, 187, 208]),
-  color("orange", [234, 88, 12], [255, 237, 213]),
-  color("yellow", [234, 179, 8], [254, 249, 195]),
-  color("blue", [37, 99, 235], [219, 234, 254]),
-  color("teal", [38, 166, 154], [128, 203, 196]),
-  color("indigo", [92, 107, 192], [159, 168, 218]),
-  color("green", [22, 163, 74], [220, 252, 231]),
-  color("purple", [171, 71, 188], [206, 147, 216]),
-  color("deep purple", [126, 87, 194], [179, 157, 219]),
-  color("brown", [141, 110, 99], [188, 170, 164]),
-]);
-
-function color(name, dark, light) {
-  return Object.freeze({ name, dark, light, darkCss: `rgb(${dark.join(" ")})`, lightCss: `rgb(${light.join(" ")})`, textCss: textOn(dark) });
+/** Black or white, whichever stands out more from a colour `#rrggbb` (WCAG's relative luminance). */
+export function textOn(color) {
+  const [red, green, blue] = channels(color).map((value) => (value <= 10 ? value / 3294 : ((value / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "black" : "white";
 }
 
-/** The colours of a thing. @param {{colorIndex: number}} thing */
-export function colorOf(thing) {
-  return PALETTE[thing.colorIndex % PALETTE.length];
+function channels(color) {
+  return [1, 3, 5].map((at) => Number.parseInt(color.slice(at, at + 2), 16));
 }
 
 /** Indices of the things under a point of the picture, the one on top first. */
@@ -111,7 +97,7 @@ function outline(context, thing, scale, lineWidth) {
   }
   const [left, top, width, height] = rectangle(thing, scale);
   context.lineWidth = lineWidth;
-  context.strokeStyle = colorOf(thing).darkCss;
+  context.strokeStyle = thing.color;
   context.beginPath();
   context.roundRect(left, top, width, height, Math.min(3 * lineWidth, width / 2, height / 2));
   context.stroke();
@@ -131,16 +117,16 @@ function kept(thing, key, make) {
 }
 
 function maskLayer(thing) {
-  return kept(thing, { slot: "fill", value: String(thing.colorIndex) }, () => {
+  return kept(thing, { slot: "fill", value: thing.lightColor }, () => {
     const layer = new OffscreenCanvas(thing.mask.width, thing.mask.height);
-    layer.getContext("2d").putImageData(thing.mask.toImageData(colorOf(thing).light), 0, 0);
+    layer.getContext("2d").putImageData(thing.mask.toImageData(channels(thing.lightColor)), 0, 0);
     return layer;
   });
 }
 
 /** The mask widened by half a line in sixteen directions, in the dark colour, without the mask itself. */
 function edgeLayer(thing, { width, height }, lineWidth) {
-  return kept(thing, { slot: "edge", value: `${thing.colorIndex} ${width} ${height} ${lineWidth}` }, () => {
+  return kept(thing, { slot: "edge", value: `${thing.color} ${width} ${height} ${lineWidth}` }, () => {
     const fill = maskLayer(thing);
     const layer = new OffscreenCanvas(width, height);
     const context = layer.getContext("2d");
@@ -151,7 +137,7 @@ function edgeLayer(thing, { width, height }, lineWidth) {
     context.globalCompositeOperation = "destination-out";
     context.drawImage(fill, 0, 0, width, height);
     context.globalCompositeOperation = "source-in";
-    context.fillStyle = colorOf(thing).darkCss;
+    context.fillStyle = thing.color;
     context.fillRect(0, 0, width, height);
     return layer;
   });
@@ -173,18 +159,11 @@ function paintLabels(context, shown, scale, fontPx) {
     const covers = (other) => left < other.right && left + width > other.left && top < other.bottom && top + height > other.top;
     for (let other = placed.find(covers); other; other = placed.find(covers)) top = other.bottom + 1;
     placed.push({ left, right: left + width, top, bottom: top + height });
-    const { darkCss, textCss } = colorOf(thing);
-    context.fillStyle = darkCss;
+    context.fillStyle = thing.color;
     context.beginPath();
     context.roundRect(left, top, width, height, fontPx * 0.3);
     context.fill();
-    context.fillStyle = textCss;
+    context.fillStyle = textOn(thing.color);
     context.fillText(label, left + padding, top + height / 2, width - 2 * padding);
   }
-}
-
-/** Black or white, whichever stands out more from the colour (WCAG's relative luminance). */
-function textOn(rgb) {
-  const [red, green, blue] = rgb.map((value) => (value <= 10 ? value / 3294 : ((value / 255 + 0.055) / 1.055) ** 2.4));
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "black" : "white";
 }

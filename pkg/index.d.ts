@@ -74,7 +74,10 @@ export interface GenerationOptions {
   topP?: number;
   topK?: number;
   repetitionPenalty?: number;
+  /** The same number gives the same answer. */
   seed?: number;
+  /** Whether what boxes, tags and sounds know is computed from them instead of being left to the model; true if left out. */
+  evidence?: boolean;
 }
 
 /** Pixels of a picture that belong to a thing. */
@@ -107,8 +110,10 @@ export interface Thing {
   box: [number, number, number, number];
   /** null until it is known. */
   mask: Mask | null;
-  /** Index into PALETTE. */
-  colorIndex: number;
+  /** Of outline, label and phrase, `#rrggbb`. */
+  color: string;
+  /** Within the outline and behind the phrase, `#rrggbb`. */
+  lightColor: string;
 }
 
 /** A picture with what is seen in it. */
@@ -123,7 +128,10 @@ export interface Scene {
 }
 
 export interface Sound {
+  /** AudioSet's name of the class. */
   tag: string;
+  /** In words: "a dog barking". */
+  phrase: string;
   score: number;
   /** Seconds. */
   start: number;
@@ -175,13 +183,15 @@ export class Answer {
 }
 
 export interface Stage {
-  stage: "tag" | "detect" | "segment" | "listen" | "read" | "answer" | "match";
+  stage: "detect" | "segment" | "listen" | "read" | "answer" | "match";
   done: number;
   total: number;
 }
 
 export type AskEvent =
   | ({ type: "stage" } & Stage)
+  /** What comes next is computed from boxes, tags and sounds instead of being left to the language model. */
+  | { type: "evidence"; evidence: "presence" | "place" | "count" | "relation" }
   | { type: "token"; text: string }
   | ({ type: "entity" } & Entity)
   | { type: "done"; answer: Answer; stats: Record<string, unknown> };
@@ -205,6 +215,10 @@ export class Chat {
   }): Promise<Hearing>;
   /** Leaving the loop stops the work. */
   ask(question: string, options?: GenerationOptions & { signal?: AbortSignal }): AsyncGenerator<AskEvent, void, void>;
+  /** Ends the answer under way early: its loop ends with `done` and what there is; `stats.cancelled` is true. */
+  stop(): void;
+  removeImage(options?: { signal?: AbortSignal }): Promise<void>;
+  removeAudio(options?: { signal?: AbortSignal }): Promise<void>;
   clear(options?: { signal?: AbortSignal }): Promise<void>;
 }
 
@@ -251,14 +265,5 @@ export function hitTest(things: Thing[], x: number, y: number): number[];
 /** Cuts a text at its phrases. */
 export function segments(text: string, entities: Entity[]): Segment[];
 
-export interface Color {
-  name: string;
-  dark: readonly [number, number, number];
-  light: readonly [number, number, number];
-  darkCss: string;
-  lightCss: string;
-  /** Black or white, whichever is legible on the dark colour. */
-  textCss: string;
-}
-export const PALETTE: readonly Color[];
-export function colorOf(thing: Pick<Thing, "colorIndex">): Color;
+/** Black or white, whichever is legible on a colour `#rrggbb`. */
+export function textOn(color: string): "black" | "white";

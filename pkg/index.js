@@ -1,19 +1,19 @@
 // Bubo in a page: loads a model bundle into a worker, shows it pictures and sounds, asks. Importing this does nothing.
 
-import { Answer, soundsFrom, thingsFrom } from "./answer.js";
-import { BuboError, cancelled, checkOptions } from "./error.js";
+import { Chat, OPENING } from "./chat.js";
+import { BuboError, checkOptions } from "./error.js";
 import { Link } from "./link.js";
+import { describe } from "./manifest.js";
 import { decodePicture, decodeSound } from "./media.js";
 import { Rate } from "./rate.js";
 
 export { Answer, segments } from "./answer.js";
-export { colorOf, draw, hitTest, PALETTE } from "./draw.js";
+export { Chat } from "./chat.js";
+export { draw, hitTest, textOn } from "./draw.js";
 export { BuboError } from "./error.js";
 export { Mask } from "./mask.js";
 
 const DEVICES = ["auto", "webgpu", "wasm"];
-/** Bundle formats that this version reads. */
-const FORMATS = [1];
 
 /** A loaded (or loading) model bundle. */
 export class Bubo {
@@ -32,16 +32,7 @@ export class Bubo {
    */
   static async describe(url, options = {}) {
     checkOptions("Bubo.describe", options, ["signal"]);
-    const manifest = await fetchManifest(url, options.signal);
-    return {
-      name: manifest.name,
-      version: manifest.version,
-      description: manifest.description ?? "",
-      bytes: manifest.shards.reduce((sum, shard) => sum + shard.bytes, 0),
-      cachedBytes: await cachedBytes(manifest.shards),
-      parts: Object.entries(manifest.parts).map(([name, { model }]) => ({ name, model })),
-      licences: manifest.licences ?? [],
-    };
+    return describe(url, options.signal);
   }
 
   /**
@@ -102,144 +93,6 @@ export class Bubo {
   }
 }
 
-const OPENING = Symbol("opening");
-
-/** A conversation about pictures and sounds. */
-export class Chat {
-  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed"];
-  #link;
-  #options;
-  #things = [];
-  #ended = false;
-
-  constructor(token, link, options, first) {
-    if (token !== OPENING) throw new BuboError("input", "use bubo.chat()");
-    this.#link = link;
-    this.#options = generationOptions(options);
-    if (!first) link.call({ type: "clear" }).catch(() => {});
-  }
-
-  /**
-   * Shows a picture; answers with what is seen in it, boxes and masks, before any question.
-   * @param {Blob | URL | string | ImageBitmapSource} source
-   * @param {{signal?: AbortSignal, onScene?: (scene: object) => void, onStage?: (stage: object) => void}} [options]
-   *   `onScene` is called with the scene each time that more of it is known
-   */
-  async addImage(source, options = {}) {
-    checkOptions("chat.addImage", options, ["signal", "onScene", "onStage"]);
-    this.#checkOpen();
-    const { signal, onScene, onStage } = options;
-    const scene = { ...await decodePicture(source, signal), things: [] };
-    onScene?.(scene);
-    const forWorker = await createImageBitmap(scene.image);
-    await this.#link.call({ type: "add_image", bitmap: forWorker }, {
-      signal,
-      transfer: [forWorker],
-      onEvent: (event) => {
-        if (event.type === "stage") onStage?.(stageFrom(event));
-        if (event.type !== "things") return;
-        this.#things = scene.things = thingsFrom(event.things, scene.things);
-        onScene?.(scene);
-      },
-    });
-    return scene;
-  }
-
-  /**
-   * Plays a sound to the model; answers with what is heard and when.
-   * @param {Blob | URL | string | AudioBuffer | {samples: Float32Array, sampleRate: number}} source
-   * @param {{signal?: AbortSignal, onHearing?: (hearing: object) => void, onStage?: (stage: object) => void}} [options]
-   *   `onHearing` is called once the sound is decoded, and again when it has been listened to
-   */
-  async addAudio(source, options = {}) {
-    checkOptions("chat.addAudio", options, ["signal", "onHearing", "onStage"]);
-    this.#checkOpen();
-    const { signal, onHearing, onStage } = options;
-    const hearing = { ...await decodeSound(source, signal), sounds: [] };
-    onHearing?.(hearing);
-    const forWorker = hearing.samples.slice();
-    await this.#link.call({ type: "add_audio", samples: forWorker, sampleRate: hearing.sampleRate }, {
-      signal,
-      transfer: [forWorker.buffer],
-      onEvent: (event) => {
-        if (event.type === "stage") onStage?.(stageFrom(event));
-        if (event.type !== "sounds") return;
-        hearing.sounds = soundsFrom(event.sounds);
-        onHearing?.(hearing);
-      },
-    });
-    return hearing;
-  }
-
-  /**
-   * Asks; yields `stage`, `token`, `entity` and at last `done`. Leaving the loop stops the work.
-   * @param {string} question @param {{signal?: AbortSignal}} [options]
-   */
-  async *ask(question, options = {}) {
-    checkOptions("chat.ask", options, ["signal", ...Chat.OPTIONS]);
-    this.#checkOpen();
-    if (typeof question !== "string") throw new BuboError("input", "the question must be a string");
-    const { signal, ...generation } = options;
-    const stop = new AbortController();
-    const events = [];
-    let wake = () => {};
-    let ended = null;
-    const call = this.#link.call(
-      { type: "ask", question, options: { ...this.#options, ...generationOptions(generation) } },
-      {
-        signal: signal ? AbortSignal.any([signal, stop.signal]) : stop.signal,
-        onEvent: (event) => {
-          const made = this.#answerEvent(event);
-          if (made) events.push(made);
-          wake();
-        },
-      },
-    );
-    call.then(() => { ended = {}; }, (error) => { ended = { error }; }).then(() => wake());
-    try {
-      while (true) {
-        while (events.length > 0) yield events.shift();
-        if (ended?.error) throw ended.error;
-        if (ended) return;
-        await new Promise((resolve) => { wake = resolve; });
-      }
-    } finally {
-      if (!ended) stop.abort();
-    }
-  }
-
-  /** Forgets the conversation, its pictures and its sounds. */
-  async clear(options = {}) {
-    checkOptions("chat.clear", options, ["signal"]);
-    this.#checkOpen();
-    this.#things = [];
-    await this.#link.call({ type: "clear" }, { signal: options.signal });
-  }
-
-  /** Called by the next conversation. */
-  end() {
-    this.#ended = true;
-  }
-
-  #checkOpen() {
-    if (this.#ended) throw new BuboError("closed", "another conversation has begun; use that one");
-  }
-
-  #answerEvent(event) {
-    switch (event.type) {
-      case "token": return { type: "token", text: event.text };
-      case "entity": return { type: "entity", phrase: event.phrase, start: event.start, end: event.end, things: event.things };
-      case "stage": return { type: "stage", ...stageFrom(event) };
-      case "done": {
-        this.#things = thingsFrom(event.answer.things ?? [], this.#things);
-        const answer = new Answer(event.answer, this.#things);
-        return { type: "done", answer, stats: answer.stats };
-      }
-      default: return null;
-    }
-  }
-}
-
 /** Decodes a picture as `addImage` does, whose source the image can then be. Needs no model. */
 export async function readImage(source, options = {}) {
   checkOptions("readImage", options, ["signal"]);
@@ -250,25 +103,6 @@ export async function readImage(source, options = {}) {
 export async function readAudio(source, options = {}) {
   checkOptions("readAudio", options, ["signal"]);
   return decodeSound(source, options.signal);
-}
-
-function generationOptions(options) {
-  const names = {
-    maxTokens: "max_tokens", temperature: "temperature", topP: "top_p", topK: "top_k", repetitionPenalty: "repetition_penalty", seed: "seed",
-  };
-  const named = {};
-  for (const [name, value] of Object.entries(options)) {
-    if (value === undefined) continue;
-    if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {
-      throw new BuboError("input", `${name} must be a number, 0 or more, not ${JSON.stringify(value)}`);
-    }
-    named[names[name]] = value;
-  }
-  return named;
-}
-
-function stageFrom({ stage, done, total }) {
-  return { stage, done, total };
 }
 
 function progressFrom(event, rate) {
@@ -283,45 +117,4 @@ function progressFrom(event, rate) {
     bytesPerSecond: rate.perSecond,
     secondsLeft: rate.perSecond > 0 ? (event.total - event.loaded) / rate.perSecond : Infinity,
   };
-}
-
-async function fetchManifest(url, signal) {
-  let response;
-  try {
-    response = await fetch(url, { signal, cache: "no-cache" });
-  } catch (cause) {
-    if (signal?.aborted) throw cancelled();
-    throw new BuboError("fetch", `the model bundle could not be fetched; check the address and the network: ${url}`, { cause });
-  }
-  if (!response.ok) {
-    throw new BuboError("fetch", `the model bundle's address answered ${response.status}; check that a bundle.json is there: ${url}`);
-  }
-  let manifest;
-  try {
-    manifest = await response.json();
-  } catch (cause) {
-    if (signal?.aborted) throw cancelled();
-    throw new BuboError("corrupt", `what lies at the model bundle's address is not a bundle.json; check the address: ${url}`, { cause });
-  }
-  if (!FORMATS.includes(manifest?.format)) {
-    throw new BuboError("unsupported", `the bundle's format is ${JSON.stringify(manifest?.format)}; this version of Bubo knows ${FORMATS.join(", ")}. Use another bundle, or a newer Bubo`);
-  }
-  if (!Array.isArray(manifest.shards) || typeof manifest.parts !== "object") {
-    throw new BuboError("corrupt", `the bundle.json lacks "shards" or "parts"; get it again: ${url}`);
-  }
-  return manifest;
-}
-
-/** Bytes of these shards that the worker's cache holds; the worker names files by their hash. */
-async function cachedBytes(shards) {
-  try {
-    const root = await navigator.storage.getDirectory();
-    const folder = await root.getDirectoryHandle("bubo");
-    const held = new Map();
-    for await (const [name, handle] of folder.entries()) if (handle.kind === "file") held.set(name, handle);
-    const sizes = await Promise.all(shards.map(async ({ sha256 }) => (await held.get(sha256)?.getFile())?.size ?? 0));
-    return sizes.reduce((sum, size) => sum + size, 0);
-  } catch {
-    return 0;
-  }
 }

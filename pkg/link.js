@@ -21,15 +21,18 @@ export class Link {
 
   /**
    * Sends a command and waits for its end; an abort ends it at once for the caller, and soon in the worker.
-   * @param {object} command @param {{signal?: AbortSignal, onEvent?: (event: object) => void, transfer?: Transferable[]}} [options]
+   * @param {object} command
+   * @param {{signal?: AbortSignal, onEvent?: (event: object) => void, onStart?: (cancel: () => void) => void, transfer?: Transferable[]}} [options]
+   *   `onStart` gets a function that asks the worker to stop, without ending the call here
    */
-  call(command, { signal, onEvent, transfer = [] } = {}) {
+  call(command, { signal, onEvent, onStart, transfer = [] } = {}) {
     if (this.#end) return Promise.reject(this.#end);
     if (signal?.aborted) return Promise.reject(cancelled());
     const id = this.#next++;
     return new Promise((resolve, reject) => {
+      const cancel = () => this.#worker.postMessage({ type: "cancel", target: id });
       const abort = () => {
-        this.#worker.postMessage({ type: "cancel", target: id });
+        cancel();
         settle(reject, cancelled());
       };
       const settle = (how, value) => {
@@ -44,6 +47,7 @@ export class Link {
         reject: (error) => settle(reject, error),
       });
       this.#worker.postMessage({ ...command, id }, transfer);
+      onStart?.(cancel);
     });
   }
 

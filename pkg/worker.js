@@ -52,18 +52,20 @@ async function run(command) {
     case "add_image": return session.addImage(...pixels(command.bitmap), id);
     case "add_audio": return session.addAudio(command.samples, command.sampleRate, id);
     case "ask": return session.ask(command.question, command.options, id);
-    case "clear": return session.clear(id);
+    case "clear": return session.clear();
+    case "remove_image": return session.removeImage();
+    case "remove_audio": return session.removeAudio();
     default: throw { code: "input", message: `unknown command ${command.type}` };
   }
 }
 
-async function open({ id, bundleUrl, device }) {
+async function open({ bundleUrl, device }) {
   await start();
   const chosen = await chooseDevice(device);
   session = await WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
     const { id: target, ...rest } = event;
     post({ id: target, event: rest });
-  }, id);
+  });
   return { device: chosen.device, deviceReason: chosen.reason };
 }
 

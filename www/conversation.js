@@ -1,7 +1,7 @@
 // The conversation: questions, streamed answers, and phrases in the colours of what they mean.
 
-import { colorOf, PALETTE, segments } from "./pkg/index.js";
-import { number, text } from "./strings.js";
+import { segments, textOn } from "./pkg/index.js";
+import { number, say, text } from "./strings.js";
 
 /** One question and its answer. */
 export class Turn {
@@ -12,6 +12,7 @@ export class Turn {
   #status = make("span");
   #streamed = "";
   #entities = [];
+  #computed = false;
   element = make("li", "turn");
   /** @type {import("./pkg/index.js").Answer | null} */
   answer = null;
@@ -34,15 +35,20 @@ export class Turn {
     focus.listen(() => this.#light());
   }
 
-  /** What goes on, in words. */
-  status(words) {
-    this.#status.textContent = words;
+  /** What goes on, by its text's key. */
+  status(key, values = {}) {
+    say(this.#status, key, values);
   }
 
   /** More of the answer. */
   token(piece) {
     this.#streamed += piece;
     this.#answerElement.append(piece);
+  }
+
+  /** What comes is computed, not worded by the language model. */
+  evidence() {
+    this.#computed = true;
   }
 
   /** A phrase that was tied to things of the picture. */
@@ -55,32 +61,33 @@ export class Turn {
   done(answer) {
     this.answer = answer;
     this.#fill(answer.segments(), answer.things);
-    const rate = answer.stats.tokens_per_second;
-    const tokens = answer.stats.tokens;
-    this.end(rate > 0 && tokens > 0 ? text("stats", { tokens, rate: number(rate, 1) }) : "");
+    const { decode_tokens: tokens, decode_tokens_per_second: rate, cancelled } = answer.stats;
+    if (cancelled) this.end("stopped");
+    else if (rate > 0) this.end("stats", { tokens: tokens + 1, rate: number(rate, 1) });
+    else this.end(this.#computed ? "computed" : "");
     this.#below.append(this.#copyButton());
   }
 
   /** No more comes. */
-  end(words) {
+  end(key, values = {}) {
     this.#answerElement.setAttribute("aria-busy", "false");
-    this.status(words);
+    this.status(key, values);
   }
 
   #fill(parts, things) {
     this.#answerElement.replaceChildren(...parts.map(({ text: words, entity }) => (
-      entity && entity.things.length > 0 ? this.#phrase(words, entity, things) : document.createTextNode(words))));
+      things[entity?.things[0]] ? this.#phrase(words, entity, things) : document.createTextNode(words))));
     this.#light();
   }
 
   #phrase(words, entity, things) {
-    const color = things[entity.things[0]] ? colorOf(things[entity.things[0]]) : PALETTE[0];
+    const { color, lightColor } = things[entity.things[0]];
     const button = make("button", "phrase", words);
     button.type = "button";
     button.dataset.things = JSON.stringify(entity.things);
-    button.style.setProperty("--dark", color.darkCss);
-    button.style.setProperty("--light", color.lightCss);
-    button.style.setProperty("--on-dark", color.textCss);
+    button.style.setProperty("--dark", color);
+    button.style.setProperty("--light", lightColor);
+    button.style.setProperty("--on-dark", textOn(color));
     this.#focus.attach(button, entity.things, this.#show);
     return button;
   }

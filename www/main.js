@@ -3,15 +3,14 @@
 import { BuboError, readAudio, readImage } from "./pkg/index.js";
 import { make, Turn } from "./conversation.js";
 import { Focus } from "./focus.js";
+import { openIntake } from "./intake.js";
 import { ModelPanel } from "./model.js";
 import { PictureView } from "./picture.js";
 import { SoundView } from "./sound.js";
-import { currentLanguage, hasText, preferredLanguage, rememberLanguage, setLanguage, text } from "./strings.js";
+import { currentLanguage, hasText, preferredLanguage, rememberLanguage, say, setLanguage, text } from "./strings.js";
 
 const element = (id) => document.getElementById(id);
-const meta = (name) => document.querySelector(`meta[name="${name}"]`).content;
 const LONGEST_QUESTION = 2000;
-const LONGEST_RECORDING_S = 60;
 
 setLanguage(preferredLanguage());
 element("language").value = currentLanguage();
@@ -19,7 +18,7 @@ element("language").value = currentLanguage();
 const focus = new Focus();
 const pictureView = new PictureView(focus);
 const soundView = new SoundView();
-const bundleUrl = new URL(new URLSearchParams(location.search).get("bundle") ?? meta("bubo-bundle"), location.href);
+const bundleUrl = new URL(new URLSearchParams(location.search).get("bundle") ?? document.querySelector('meta[name="bubo-bundle"]').content, location.href);
 const model = new ModelPanel(bundleUrl, showError, showAgain);
 
 /** What is shown to the model now, so that it can be shown again to a new one. */
@@ -37,17 +36,17 @@ async function perceive(kind, file, read, show, add) {
   before?.abort.abort();
   const abort = new AbortController();
   hideError();
-  element(`${kind}-status`).textContent = text(kind === "picture" ? "decoding" : "listening");
+  say(element(`${kind}-status`), kind === "picture" ? "decoding" : "listening");
   try {
     const decoded = await read(file, { signal: abort.signal });
     if (kind === "picture") picture = { abort, decoded, file };
     else sound = { abort, decoded, file };
     show(decoded);
     showPresence();
-    element(`${kind}-status`).textContent = text("waitingForModel");
+    say(element(`${kind}-status`), "waitingForModel");
     await add(await model.chat(), abort.signal);
   } catch (error) {
-    element(`${kind}-status`).textContent = "";
+    say(element(`${kind}-status`), "");
     showError(error);
   }
 }
@@ -70,12 +69,12 @@ async function addPicture(chat, signal) {
   shown.chat = chat;
   shown.scene = await chat.addImage(shown.decoded.image, {
     signal,
-    onStage: (stage) => { element("picture-status").textContent = stageWords(stage); },
+    onStage: (stage) => say(element("picture-status"), ...stageWords(stage)),
     onScene: (scene) => { if (picture === shown) pictureView.show({ ...scene }); },
   });
   if (picture === shown) {
     const count = shown.scene.things.length;
-    element("picture-status").textContent = count > 0 ? text("found", { count }) : text("nothingFound");
+    say(element("picture-status"), count > 0 ? "found" : "nothingFound", { count });
     pictureView.show({ ...shown.scene });
   }
   return shown.scene;
@@ -87,10 +86,10 @@ async function addSound(chat, signal) {
   shown.chat = chat;
   const hearing = await chat.addAudio(shown.decoded, {
     signal,
-    onStage: (stage) => { element("sound-status").textContent = stageWords(stage); },
+    onStage: (stage) => say(element("sound-status"), ...stageWords(stage)),
   });
   if (sound !== shown) return;
-  element("sound-status").textContent = text(hearing.sounds.length > 0 ? "heard" : "heardNothing");
+  say(element("sound-status"), hearing.sounds.length > 0 ? "heard" : "heardNothing");
   soundView.heard(hearing.sounds);
 }
 
@@ -101,8 +100,9 @@ function showAgain(chat) {
   }
 }
 
+/** Key and values of the words for a stage. */
 function stageWords({ stage, done, total }) {
-  return text(`stage_${stage}`, { done, total, percent: total > 0 ? Math.round((100 * done) / total) : 0 });
+  return [`stage_${stage}`, { done, total, percent: total > 0 ? Math.round((100 * done) / total) : 0 }];
 }
 
 /** Shows what there is, and what can be done with it. */
@@ -147,12 +147,12 @@ async function ask(question) {
   element("stop").hidden = false;
   focus.clear();
   showPresence();
-  turn.status(text("waitingForModel"));
+  turn.status("waitingForModel");
   turn.element.scrollIntoView({ block: "nearest", behavior: "smooth" });
   try {
     await follow(turn, (await model.chat()).ask(question, { signal: asking.signal }));
   } catch (error) {
-    turn.end(error.code === "cancelled" ? text("stopped") : "");
+    turn.end(error.code === "cancelled" ? "stopped" : "");
     showError(error);
   }
   asking = null;
@@ -161,9 +161,16 @@ async function ask(question) {
   showPresence();
 }
 
+/** Ends the answer under way: what there is of it stays, and is coloured; one that still waits for the model is dropped. */
+async function stop() {
+  if (model.canAnswer) (await model.chat()).stop();
+  else asking?.abort();
+}
+
 async function follow(turn, events) {
   for await (const event of events) {
-    if (event.type === "stage") turn.status(stageWords(event));
+    if (event.type === "stage") turn.status(...stageWords(event));
+    else if (event.type === "evidence") turn.evidence();
     else if (event.type === "token") turn.token(event.text);
     else if (event.type === "entity") turn.entity(event);
     else if (event.type === "done") {
@@ -176,6 +183,20 @@ async function follow(turn, events) {
 /** Brings back the picture that a turn is about, with what its answer names. */
 function showTurn(turn) {
   if (turn.scene && turn.answer) pictureView.show(turn.scene, turn.answer);
+}
+
+async function remove(kind) {
+  const shown = kind === "picture" ? picture : sound;
+  shown.abort.abort();
+  if (kind === "picture") picture = null;
+  else sound = null;
+  focus.clear();
+  (kind === "picture" ? pictureView : soundView).clear();
+  say(element(`${kind}-status`), "");
+  showPresence();
+  if (!model.started) return;
+  const chat = await model.chat();
+  await (kind === "picture" ? chat.removeImage() : chat.removeAudio()).catch(showError);
 }
 
 async function clear() {
@@ -210,115 +231,7 @@ function hideError() {
   element("alert-words").textContent = "";
 }
 
-/* Ways in: files, drops, pastes, samples, the microphone */
-
-function useFile(file, place) {
-  if (file.type.startsWith("image/") || (place === "picture" && !file.type.startsWith("audio/"))) return usePicture(file);
-  if (/^(audio|video)\//.test(file.type) || place === "sound") return useSound(file);
-  return showError(new BuboError("input", text("notPictureOrSound", { name: file.name })));
-}
-
-function chooser(kind, use) {
-  const input = element(`${kind}-file`);
-  for (const id of [`${kind}-choose`, `${kind}-other`]) element(id).addEventListener("click", () => input.click());
-  input.addEventListener("change", () => {
-    const [file] = input.files;
-    input.value = "";
-    if (file) use(file);
-  });
-}
-
-function dropped(event) {
-  event.preventDefault();
-  const place = event.target.closest?.(".sense")?.id;
-  markDrop(null);
-  for (const file of event.dataTransfer.files) useFile(file, place);
-}
-
-function markDrop(section) {
-  for (const sense of document.querySelectorAll(".sense")) sense.classList.toggle("over", sense === section);
-}
-
-async function fillSamples() {
-  const list = new URL(meta("bubo-samples"), location.href);
-  const response = await fetch(list).catch(() => null);
-  // A site without samples is a page without samples.
-  if (!response?.ok) return;
-  const { pictures, sounds } = await response.json();
-  for (const sample of pictures) addSample("picture", new URL(sample.file, list).href, sample);
-  for (const sample of sounds) addSample("sound", new URL(sample.file, list).href, sample);
-}
-
-function addSample(kind, address, { file, name, credit }) {
-  const key = `sample_${name}`;
-  const button = make("button");
-  button.type = "button";
-  button.title = text("sampleCredit", { name, credit });
-  if (kind === "picture") {
-    const thumbnail = make("img");
-    thumbnail.src = address;
-    thumbnail.alt = "";
-    button.append(thumbnail);
-  }
-  const words = make("span", "", hasText(key) ? text(key) : name);
-  if (hasText(key)) words.dataset.text = key;
-  button.append(words);
-  button.addEventListener("click", () => useSample(kind, address, file));
-  const item = make("li");
-  item.append(button);
-  element(`${kind}-samples`).append(item);
-  element(`${kind}-samples-title`).hidden = false;
-}
-
-async function useSample(kind, address, name) {
-  try {
-    const response = await fetch(address);
-    if (!response.ok) throw new BuboError("fetch", `the sample could not be fetched: ${response.status} ${address}`);
-    const blob = await response.blob();
-    const file = new File([blob], name, { type: blob.type });
-    await (kind === "picture" ? usePicture(file) : useSound(file));
-  } catch (error) {
-    showError(BuboError.from(error, "fetch"));
-  }
-}
-
-let recorder = null;
-
-async function record() {
-  if (recorder) {
-    recorder.stop();
-    return;
-  }
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-  } catch (error) {
-    showError(new BuboError("input", text("noMicrophone", { reason: error.message })));
-    return;
-  }
-  const pieces = [];
-  let seconds = 0;
-  const say = () => { element("record-words").textContent = text("recordStop", { n: seconds }); };
-  const clock = setInterval(() => {
-    seconds += 1;
-    say();
-    if (seconds >= LONGEST_RECORDING_S) recorder?.stop();
-  }, 1000);
-  recorder = new MediaRecorder(stream);
-  recorder.addEventListener("dataavailable", ({ data }) => pieces.push(data));
-  recorder.addEventListener("stop", () => {
-    clearInterval(clock);
-    for (const track of stream.getTracks()) track.stop();
-    const { mimeType } = recorder;
-    recorder = null;
-    element("record").classList.remove("recording");
-    element("record-words").textContent = text("record");
-    useSound(new Blob(pieces, { type: mimeType }));
-  });
-  recorder.start();
-  element("record").classList.add("recording");
-  say();
-}
+/* What the page listens to */
 
 function download(blob, name) {
   const link = make("a");
@@ -328,11 +241,9 @@ function download(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-chooser("picture", usePicture);
-chooser("sound", useSound);
-element("record").addEventListener("click", record);
+for (const kind of ["picture", "sound"]) element(`${kind}-remove`).addEventListener("click", () => remove(kind));
 element("clear").addEventListener("click", clear);
-element("stop").addEventListener("click", () => asking?.abort());
+element("stop").addEventListener("click", stop);
 element("alert-close").addEventListener("click", hideError);
 element("picture-save").addEventListener("click", async () => download(await pictureView.toPng(), "bubo.png"));
 element("save-json").addEventListener("click", () => {
@@ -354,21 +265,12 @@ element("language").addEventListener("change", ({ target }) => {
   for (const view of [model, pictureView, soundView]) view.describe();
   showPresence();
 });
-document.addEventListener("dragover", (event) => {
-  event.preventDefault();
-  markDrop(event.target.closest?.(".sense"));
-});
-document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) markDrop(null); });
-document.addEventListener("drop", dropped);
-document.addEventListener("paste", (event) => {
-  for (const file of event.clipboardData.files) useFile(file);
-});
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
-  if (asking) asking.abort();
+  if (asking) stop();
   else focus.clear();
 });
 
 showPresence();
 model.look();
-fillSamples();
+openIntake({ picture: usePicture, sound: useSound, refuse: showError });

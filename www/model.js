@@ -56,6 +56,11 @@ export class ModelPanel {
     return this.#bubo !== null;
   }
 
+  /** Whether all parts are in. */
+  get canAnswer() {
+    return this.#state === "modelReady";
+  }
+
   /** Takes note of an error that a command ended with: after some, the model has to be loaded again. */
   failed(error) {
     if (FATAL.includes(error.code) && this.#bubo) this.#drop("modelFailed");

@@ -1,6 +1,6 @@
 // The picture: painted with what is in it, explored by pointer and keyboard.
 
-import { colorOf, draw, hitTest } from "./pkg/index.js";
+import { draw, hitTest } from "./pkg/index.js";
 import { number, text } from "./strings.js";
 
 const element = (id) => document.getElementById(id);
@@ -100,7 +100,7 @@ export class PictureView {
   }
 
   #fillList() {
-    const signature = JSON.stringify(this.#found.things.map(({ tag, score, colorIndex }) => [tag, score, colorIndex]));
+    const signature = JSON.stringify(this.#found.things.map(({ tag, score, color }) => [tag, score, color]));
     // Masks that arrive later change nothing here, and the keyboard's place in the list is kept.
     if (this.#list.dataset.signature === signature) return;
     this.#list.dataset.signature = signature;
@@ -109,8 +109,8 @@ export class PictureView {
       const score = document.createElement("small");
       button.type = "button";
       button.dataset.thing = String(index);
-      button.style.setProperty("--dark", colorOf(thing).darkCss);
-      button.style.setProperty("--light", colorOf(thing).lightCss);
+      button.style.setProperty("--dark", thing.color);
+      button.style.setProperty("--light", thing.lightColor);
       score.textContent = `${number(thing.score * 100)} %`;
       button.append(thing.tag, score);
       this.#focus.attach(button, [index]);

@@ -94,7 +94,7 @@ export class SoundView {
     if (element("heard").dataset.shown === this.#signature()) return;
     element("heard").dataset.shown = this.#signature();
     const lanes = new Map();
-    for (const sound of this.hearing.sounds) lanes.set(sound.tag, [...(lanes.get(sound.tag) ?? []), sound]);
+    for (const sound of this.hearing.sounds) lanes.set(sound.phrase, [...(lanes.get(sound.phrase) ?? []), sound]);
     const best = (sounds) => Math.max(...sounds.map(({ score }) => score));
     const ordered = [...lanes].sort((a, b) => best(b[1]) - best(a[1])).slice(0, LANES);
     element("heard").replaceChildren(...ordered.map(([tag, sounds]) => this.#lane(tag, sounds, best(sounds))));

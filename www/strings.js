@@ -59,12 +59,12 @@ const ENGLISH = {
   sample_Train: "Train",
   anotherPicture: "Another picture",
   anotherSound: "Another sound",
+  remove: "Remove",
   savePicture: "Save PNG",
   pictureLabel: "The picture, with {count} things outlined: {things}",
   pictureLabelEmpty: "The picture that you chose",
   decoding: "Reading the picture …",
   waitingForModel: "Waiting for the model to load …",
-  stage_tag: "Naming what is there …",
   stage_detect: "Finding things …",
   stage_segment: "Outlining: {done} of {total} …",
   stage_listen: "Listening …",
@@ -101,6 +101,7 @@ const ENGLISH = {
   close: "Close",
   stopped: "Stopped.",
   stats: "{tokens} tokens · {rate} a second",
+  computed: "Computed from the outlines and sounds.",
   emptyQuestion: "Write a question first; for example: What is in the picture?",
   longQuestion: "The question has {count} characters; the limit is 2,000. Shorten it.",
   notPictureOrSound: "“{name}” is neither a picture nor a sound. Drop a JPEG, PNG, WebP or GIF picture, or a WAV, MP3, OGG or FLAC sound.",
@@ -173,12 +174,12 @@ const SPANISH = {
   sample_Train: "Tren",
   anotherPicture: "Otra imagen",
   anotherSound: "Otro sonido",
+  remove: "Quitar",
   savePicture: "Guardar PNG",
   pictureLabel: "La imagen, con {count} cosas perfiladas: {things}",
   pictureLabelEmpty: "La imagen que elegiste",
   decoding: "Leyendo la imagen …",
   waitingForModel: "Esperando a que cargue el modelo …",
-  stage_tag: "Nombrando lo que hay …",
   stage_detect: "Encontrando cosas …",
   stage_segment: "Perfilando: {done} de {total} …",
   stage_listen: "Escuchando …",
@@ -215,6 +216,7 @@ const SPANISH = {
   close: "Cerrar",
   stopped: "Detenido.",
   stats: "{tokens} fichas · {rate} por segundo",
+  computed: "Calculado a partir de los contornos y los sonidos.",
   emptyQuestion: "Escribe primero una pregunta; por ejemplo: What is in the picture?",
   longQuestion: "La pregunta tiene {count} caracteres; el límite es 2000. Acórtala.",
   notPictureOrSound: "«{name}» no es ni imagen ni sonido. Suelta una imagen JPEG, PNG, WebP o GIF, o un sonido WAV, MP3, OGG o FLAC.",
@@ -266,11 +268,19 @@ export function setLanguage(tag) {
   document.documentElement.lang = language;
   document.title = text("title");
   for (const element of document.querySelectorAll("[data-text]")) element.textContent = text(element.dataset.text);
+  for (const element of document.querySelectorAll("[data-said]")) element.textContent = text(...JSON.parse(element.dataset.said));
   for (const element of document.querySelectorAll("[data-placeholder]")) element.placeholder = text(element.dataset.placeholder);
+}
+
+/** Puts a text into an element, which follows later changes of language. @param {HTMLElement} element */
+export function say(element, key, values = {}) {
+  element.dataset.said = JSON.stringify([key, values]);
+  element.textContent = text(key, values);
 }
 
 /** A text by its key; numbers are written as the language does. */
 export function text(key, values = {}) {
+  if (!key) return "";
   let found = LANGUAGES[language][key] ?? ENGLISH[key] ?? key;
   if (found.other) found = found[new Intl.PluralRules(language).select(values.count)] ?? found.other;
   if (Array.isArray(found)) return found;

@@ -109,19 +109,20 @@ impl FileStream<'_> {
     async fn pass(&self, consumer: &mut dyn Consumer, on_bytes: &mut OnBytes<'_>) -> Result<()> {
         consumer.restart()?;
         let mut pass = Pass { hash: Sha256::new(), position: 0, keep: true };
-        let complete = self.from_cache(&mut pass, consumer, on_bytes).await?;
+        let complete = self.take_cached(&mut pass, consumer, on_bytes).await?;
         if pass.position < self.bytes || self.bytes == 0 {
-            self.from_source(&mut pass, consumer, on_bytes).await?;
+            self.fetch_rest(&mut pass, consumer, on_bytes).await?;
         }
         let found = hex(&pass.hash.finalize());
         if found != self.sha256 {
             return Err(self.damaged(format!("its SHA-256 is {found}, the manifest says {}", self.sha256)));
         }
         consumer.finish()?;
-        if pass.keep && !complete {
-            if let Err(error) = self.cache.finish(self.sha256).await {
-                tracing::warn!(file = self.name, %error, "could not keep it in the cache");
-            }
+        if pass.keep
+            && !complete
+            && let Err(error) = self.cache.finish(self.sha256).await
+        {
+            tracing::warn!(file = self.name, %error, "could not keep it in the cache");
         }
         Ok(())
     }
@@ -131,7 +132,7 @@ impl FileStream<'_> {
     }
 
     /// Takes what the cache holds; returns whether that is the complete file. A cache that fails is left alone.
-    async fn from_cache(
+    async fn take_cached(
         &self,
         pass: &mut Pass,
         consumer: &mut dyn Consumer,
@@ -166,17 +167,12 @@ impl FileStream<'_> {
     }
 
     /// Fetches the rest, going on after breaks.
-    async fn from_source(
-        &self,
-        pass: &mut Pass,
-        consumer: &mut dyn Consumer,
-        on_bytes: &mut OnBytes<'_>,
-    ) -> Result<()> {
+    async fn fetch_rest(&self, pass: &mut Pass, consumer: &mut dyn Consumer, on_bytes: &mut OnBytes<'_>) -> Result<()> {
         let mut tries = Tries::new(self.name, self.source);
         loop {
             let before = pass.position;
             let error = match self.source.open(self.name, pass.position).await {
-                Ok(reading) => match self.from_reading(reading, pass, consumer, on_bytes).await? {
+                Ok(reading) => match self.take_reading(reading, pass, consumer, on_bytes).await? {
                     None => return Ok(()),
                     Some(error) => error,
                 },
@@ -187,7 +183,7 @@ impl FileStream<'_> {
     }
 
     /// Takes one transfer; returns how it broke off, or `None` when the file is whole.
-    async fn from_reading(
+    async fn take_reading(
         &self,
         mut reading: Reading,
         pass: &mut Pass,
@@ -230,11 +226,11 @@ impl FileStream<'_> {
     }
 
     async fn keep(&self, pass: &mut Pass, bytes: &[u8]) {
-        if pass.keep {
-            if let Err(error) = self.cache.append(self.sha256, pass.position, bytes).await {
-                tracing::warn!(file = self.name, %error, "the rest of it is not kept in the cache");
-                pass.keep = false;
-            }
+        if pass.keep
+            && let Err(error) = self.cache.append(self.sha256, pass.position, bytes).await
+        {
+            tracing::warn!(file = self.name, %error, "the rest of it is not kept in the cache");
+            pass.keep = false;
         }
     }
 }

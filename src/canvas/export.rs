@@ -63,6 +63,7 @@ mod tests {
     fn the_object_has_the_agreed_keys() {
         let thing = Thing {
             tag: "cat".into(),
+            aliases: vec![],
             score: 0.5,
             box_px: BoxPx::from([0.0, 1.0, 2.0, 3.0]),
             mask: Mask::new(2, 2, vec![false, true, false, true]),

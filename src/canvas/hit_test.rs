@@ -31,7 +31,13 @@ mod tests {
     use crate::media::{BoxPx, Mask};
 
     fn thing(inside: [bool; 4], box_px: [f32; 4]) -> Thing {
-        Thing { tag: "t".into(), score: 1.0, box_px: BoxPx::from(box_px), mask: Mask::new(2, 2, inside.to_vec()) }
+        Thing {
+            tag: "t".into(),
+            aliases: vec![],
+            score: 1.0,
+            box_px: BoxPx::from(box_px),
+            mask: Mask::new(2, 2, inside.to_vec()),
+        }
     }
 
     #[test]

@@ -128,6 +128,7 @@ mod tests {
     fn things() -> Vec<Thing> {
         let thing = |tag: &str, area: usize| Thing {
             tag: tag.into(),
+            aliases: vec![],
             score: 0.5,
             box_px: BoxPx::from([0.0, 0.0, 2.0, 2.0]),
             mask: Mask::new(3, 3, (0..9).map(|i| i < area).collect()),

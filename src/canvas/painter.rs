@@ -141,6 +141,7 @@ mod tests {
         let inside = (0..64 * 64).map(|at| (16..48).contains(&(at % 64)) && (24..56).contains(&(at / 64))).collect();
         let thing = Thing {
             tag: "dog".into(),
+            aliases: vec![],
             score: 1.0,
             box_px: BoxPx::from([16.0, 24.0, 48.0, 56.0]),
             mask: Mask::new(64, 64, inside),

@@ -244,8 +244,9 @@ fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
     let mut starts: Vec<usize> = (0..).map(|at| at * hop).take_while(|start| start + length <= samples).collect();
     let covered = starts.last().map_or(0, |start| start + length);
     // A fifth of a patch is long enough to hold a sound of its own.
-    if starts.is_empty() || samples - covered > length / 5 {
-        starts.push(starts.len() * hop);
+    let next = starts.len() * hop;
+    if starts.is_empty() || (samples - covered > length / 5 && next < samples) {
+        starts.push(next);
     }
     starts
 }

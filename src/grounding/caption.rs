@@ -125,12 +125,13 @@ const CLEAN_UP: [(&str, &str); 10] = [
     (" 're", "'re"),
 ];
 
-/// From the token after a separator up to and with the next one; the first and the last token stand alone.
+/// From the token after a separator up to and with the next one; the first and the last token stand alone, and so does
+/// a separator right after another.
 fn blocks(ids: &[u32]) -> Vec<Range<usize>> {
     let mut blocks = Vec::new();
     let mut previous = 0;
     for at in (0..ids.len()).filter(|at| SEPARATORS.contains(&ids[*at])) {
-        if at != 0 && at + 1 != ids.len() {
+        if at > previous + 1 && at + 1 != ids.len() {
             blocks.push(previous + 1..at + 1);
         }
         previous = at;

@@ -9,10 +9,17 @@ use crate::media::{BoxPx, RgbImage};
 const MOST_THINGS: usize = 16;
 /// Two boxes that overlap more than this are one thing, whatever they are called.
 const SAME_PLACE_IOU: f32 = 0.7;
+/// A tag that points at a thing with this overlap is another name of it: places of tags are coarse.
+const TAG_PLACE_IOU: f32 = 0.5;
 /// A tag without a detection must be this confident to become a thing of its own.
-const LEAST_TAG_SCORE: f32 = 0.2;
+const LEAST_TAG_SCORE: f32 = 0.3;
 /// From here on a fine name is trusted before its kind's.
 const SURE_TAG_SCORE: f32 = 0.5;
+/// Tags of one kind that are together this sure overrule a detection of something else that is less sure than the second
+/// figure and lies where they point: close up, the detector takes animals for persons.
+const OVERRULING: (f32, f32) = (0.9, 0.65);
+/// Overlap with the best of these tags that such a detection must have.
+const OVERRULING_IOU: f32 = 0.4;
 /// Part of the smaller box that must be shared by a detection and a tag of its kind.
 const KIND_OVERLAP: f32 = 0.3;
 
@@ -73,10 +80,11 @@ impl Eyes<'_> {
 
 /// Puts detections and tags together.
 ///
-/// 1. Of detections at the same place the most confident stays.
+/// 1. Of detections at the same place the most confident stays; tags that are surer of another kind rename it.
 /// 2. A tag whose kind was detected where the tag points gives that detection its finer name as an alias.
 /// 3. Tags of one kind that was not detected become one thing: named by the tag if that is sure, else by the kind.
-/// 4. A tag of no kind becomes a thing of its own, unless it points at a thing that is there already: then an alias.
+/// 4. A tag of no kind that points at a thing becomes its alias, else a thing of its own. Where it shares its place with a
+///    thing in part, it must be sure of itself: for what ImageNet has no class, the tagger names something similar.
 pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for Detection { label, score, box_px } in detections {
@@ -84,6 +92,7 @@ pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
             found.push(Found { tag: label, aliases: vec![], score, box_px });
         }
     }
+    overrule(&mut found, &tags);
     for tag in tags {
         let Some(box_px) = tag.box_px else { continue };
         match tag.kind.clone().filter(|kind| *kind != tag.label) {
@@ -94,6 +103,18 @@ pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     found.truncate(MOST_THINGS);
     found
+}
+
+fn overrule(found: &mut [Found], tags: &[Tag]) {
+    let Some((kind, box_px)) = tags.iter().find_map(|tag| tag.kind.clone().zip(tag.box_px)) else { return };
+    let sum: f32 = tags.iter().filter(|tag| tag.kind.as_ref() == Some(&kind)).map(|tag| tag.score).sum();
+    if sum < OVERRULING.0 || found.iter().any(|found| found.tag == kind) {
+        return;
+    }
+    let unsure = |found: &&mut Found| found.score < OVERRULING.1 && found.box_px.iou(&box_px) >= OVERRULING_IOU;
+    if let Some(thing) = found.iter_mut().find(unsure) {
+        (thing.tag, thing.score) = (kind, sum.min(1.0));
+    }
 }
 
 fn add_of_kind(found: &mut Vec<Found>, tag: Tag, kind: String, box_px: BoxPx) {
@@ -117,12 +138,12 @@ fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
     if there.is_some() {
         return;
     }
-    match found.iter_mut().find(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
-        Some(thing) => thing.aliases.push(tag.label),
-        None if tag.score >= LEAST_TAG_SCORE => {
-            found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px });
-        }
-        None => {}
+    let crowded = found.iter().any(|found| shared(&found.box_px, &box_px) >= KIND_OVERLAP);
+    let least = if crowded { SURE_TAG_SCORE } else { LEAST_TAG_SCORE };
+    match found.iter_mut().find(|found| found.box_px.iou(&box_px) > TAG_PLACE_IOU) {
+        Some(thing) if tag.score >= LEAST_TAG_SCORE => thing.aliases.push(tag.label),
+        None if tag.score >= least => found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px }),
+        _ => {}
     }
 }
 
@@ -170,12 +191,22 @@ mod tests {
     }
 
     #[test]
+    fn sure_tags_overrule_an_unsure_detection() {
+        let tags = || vec![tag("egyptian cat", Some("cat"), 0.6, LEFT), tag("tabby cat", Some("cat"), 0.35, LEFT)];
+        let found = combined(vec![detection("person", 0.6, LEFT)], tags());
+        assert_eq!(names(&found), [("cat", vec!["egyptian cat", "tabby cat"])]);
+        let sure = combined(vec![detection("person", 0.8, LEFT)], tags());
+        assert_eq!(names(&sure), [("person", vec![]), ("egyptian cat", vec!["cat", "tabby cat"])]);
+    }
+
+    #[test]
     fn other_tags_stand_for_themselves() {
         let detections = vec![detection("person", 0.8, LEFT), detection("dog", 0.5, [1.0, 0.0, 50.0, 100.0])];
         let tags = vec![
             tag("kimono", None, 0.5, [0.0, 0.0, 52.0, 100.0]),
             tag("castle", None, 0.3, RIGHT),
             tag("moat", None, 0.12, [0.0, 90.0, 100.0, 100.0]),
+            tag("cheetah", None, 0.4, [0.0, 0.0, 20.0, 40.0]),
         ];
         assert_eq!(names(&combined(detections, tags)), [("person", vec!["kimono"]), ("castle", vec![])]);
     }

@@ -240,6 +240,13 @@ impl Chat {
         self.messages.pop_if(|message| message.role == Role::Assistant);
     }
 
+    /// Remembers the last answer as `text`, for callers who show it otherwise than it was generated.
+    pub fn replace_answer(&mut self, text: &str) {
+        if let Some(message) = self.messages.last_mut().filter(|message| message.role == Role::Assistant) {
+            message.parts = vec![Part::Text(text.to_owned())];
+        }
+    }
+
     /// Forgets everything that was said and shown, the system text too.
     pub fn clear(&mut self) {
         self.messages.clear();

@@ -58,19 +58,18 @@ impl RgbImage {
             return Err(Error::shape("resize", reason));
         }
         let failed = |error: &dyn std::fmt::Display| Error::shape("resize", error.to_string());
-        let source = ImageRef::new(self.width() as u32, self.height() as u32, self.pixels(), PixelType::U8x3)
+        // Resizing with a crop box, as Pillow and this library offer it, lets pixels beside the part bleed into its rim;
+        // the original cuts first.
+        let rows = self.pixels().chunks_exact(3 * self.width()).skip(part.top).take(part.height);
+        let cut: Vec<u8> = rows.flat_map(|row| &row[3 * part.left..3 * (part.left + part.width)]).copied().collect();
+        let source = ImageRef::new(part.width as u32, part.height as u32, &cut, PixelType::U8x3)
             .map_err(|error| failed(&error))?;
         let mut target = Image::new(width as u32, height as u32, PixelType::U8x3);
         let algorithm = ResizeAlg::Convolution(match filter {
             Filter::Bilinear => FilterType::Bilinear,
             Filter::Bicubic => FilterType::CatmullRom,
         });
-        let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false).crop(
-            part.left as f64,
-            part.top as f64,
-            part.width as f64,
-            part.height as f64,
-        );
+        let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
         Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
         Self::new(width, height, target.into_vec())
     }
@@ -109,6 +108,16 @@ mod tests {
             assert!(image.resized(part, 4, 4, Filter::Bilinear).is_err(), "{part:?}");
         }
         assert!(image.resized(CropPx::whole(&image), 0, 4, Filter::Bilinear).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn pixels_beside_the_part_do_not_count() -> Result<()> {
+        let image = RgbImage::new(6, 1, [[0; 6], [90; 6], [255; 6]].concat())?;
+        let part = CropPx { left: 2, top: 0, width: 2, height: 1 };
+        for filter in [Filter::Bilinear, Filter::Bicubic] {
+            assert!(image.resized(part, 9, 3, filter)?.pixels().iter().all(|x| *x == 90), "{filter:?}");
+        }
         Ok(())
     }
 

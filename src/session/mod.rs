@@ -242,6 +242,18 @@ impl Session {
         Ok(heard)
     }
 
+    /// What is seen and heard, without an answer.
+    pub fn look(&self) -> Export {
+        let (scene, heard) = (self.scene(), self.heard());
+        Export {
+            answer: String::new(),
+            entities: Vec::new(),
+            things: scene.as_ref().map_or_else(Vec::new, |scene| scene.exported()),
+            sounds: heard.as_ref().map_or_else(Vec::new, |heard| heard.exported()),
+            stats: serde_json::Map::new(),
+        }
+    }
+
     /// Forgets picture, sound and everything that was said.
     pub fn clear(&self) {
         *self.talk.borrow_mut() = Talk::default();
@@ -289,13 +301,8 @@ impl Session {
         for entity in &entities {
             events(Event::Entity(entity.clone()));
         }
-        let export = Export {
-            entities,
-            things: scene.as_ref().map_or_else(Vec::new, |scene| scene.exported()),
-            sounds: heard.as_ref().map_or_else(Vec::new, |heard| heard.exported()),
-            stats: draft.statistics(host.now_ms() - started),
-            answer: draft.text,
-        };
+        let stats = draft.statistics(host.now_ms() - started);
+        let export = Export { answer: draft.text, entities, stats, ..self.look() };
         events(Event::Done { answer: Box::new(export.clone()) });
         Ok(export)
     }
@@ -368,6 +375,55 @@ impl Draft {
     }
 }
 
+/// What is known of the picture or the sound, in words.
+struct Facts {
+    /// `a dog on the left and two people`
+    said: String,
+    /// As the language model reads it, a line of its own.
+    line: String,
+    /// What a complete description has to name.
+    nouns: Vec<String>,
+}
+
+impl Facts {
+    fn of_scene(scene: &Scene) -> Option<Self> {
+        let said = scene.facts()?;
+        let line = format!("In the picture: {said}.\n");
+        Some(Self { said, line, nouns: scene.things.iter().map(|thing| thing.tag.clone()).collect() })
+    }
+
+    fn of_sound(heard: &Heard) -> Option<Self> {
+        let said = heard.facts()?;
+        let line = format!("In the sound: {said}.\n");
+        Some(Self { said, line, nouns: heard.names().into_iter().map(|names| names.tag).collect() })
+    }
+}
+
+/// What the language model is asked to say.
+struct Speech<'a> {
+    question: &'a str,
+    /// How the answer starts.
+    opening: &'a str,
+    /// Once these are named, a clause that begins with a comma ends the answer instead: all that is known has been said,
+    /// and what a small model would add is made up.
+    complete: Option<&'a [String]>,
+}
+
+impl<'a> Speech<'a> {
+    fn new(question: &'a str) -> Self {
+        Self { question, opening: "", complete: None }
+    }
+
+    fn is_complete(&self, said: &str) -> bool {
+        let said = said.to_lowercase();
+        let named = |noun: &String| {
+            let last = noun.rsplit(' ').next().unwrap_or(noun).to_lowercase();
+            said.contains(&last) || said.contains(&facts::plural(&last))
+        };
+        self.complete.is_some_and(|nouns| nouns.iter().all(named))
+    }
+}
+
 /// One question's surroundings.
 struct Turn<'a> {
     session: &'a Session,
@@ -394,8 +450,8 @@ impl Turn<'_> {
             self.say_evidence(evidence, &text, draft);
             return Ok(());
         }
-        let picture = scene.and_then(Scene::facts).map(|facts| format!("In the picture: {facts}.\n"));
-        let sound = heard.and_then(Heard::facts).map(|facts| format!("In the sound: {facts}.\n"));
+        let picture = scene.and_then(Facts::of_scene);
+        let sound = heard.and_then(Facts::of_sound);
         match kind {
             Question::Describe { picture: see, sound: hear } => {
                 // Whatever was not given cannot be meant.
@@ -415,43 +471,40 @@ impl Turn<'_> {
                 }
                 Ok(())
             }
-            Question::SoundSource if sound.is_some() => self.speak(Topic::Sound, sound, question, "", draft).await,
+            Question::SoundSource if sound.is_some() => {
+                let line = sound.map(|facts| facts.line);
+                self.speak(Topic::Sound, line.as_deref(), Speech::new(question), draft).await
+            }
             _ => {
-                let facts = [picture, sound].into_iter().flatten().collect::<String>();
-                self.speak(Topic::Everything, Some(facts).filter(|facts| !facts.is_empty()), question, "", draft).await
+                let lines: String = [picture, sound].into_iter().flatten().map(|facts| facts.line).collect();
+                self.speak(Topic::Everything, Some(&lines), Speech::new(question), draft).await
             }
         }
     }
 
     /// Lets the model say the facts of one modality; without facts there is nothing that it could say.
-    async fn describe(&self, topic: Topic, facts: Option<String>, draft: &mut Draft) -> Result<()> {
+    async fn describe(&self, topic: Topic, facts: Option<Facts>, draft: &mut Draft) -> Result<()> {
         let (request, opening, nothing) = match topic {
             Topic::Sound => ("What is the sound?", "The sound is", "I hear nothing that I know."),
             _ => ("Describe the picture.", "The picture shows", "I see nothing in the picture that I know."),
         };
-        match facts {
-            Some(facts) => self.speak(topic, Some(facts), request, opening, draft).await,
-            None => {
-                self.say(nothing, draft);
-                Ok(())
-            }
-        }
+        let Some(facts) = facts else {
+            self.say(nothing, draft);
+            return Ok(());
+        };
+        // With the article or number in its mouth the model gets it right.
+        let opening = format!("{opening} {}", facts.said.split(' ').next().unwrap_or_default());
+        let speech = Speech { question: request, opening: opening.trim_end(), complete: Some(&facts.nouns) };
+        self.speak(topic, Some(&facts.line), speech, draft).await
     }
 
     /// Asks the language model in a thread of the conversation. The facts stand before the thread's first question.
-    async fn speak(
-        &self,
-        topic: Topic,
-        facts: Option<String>,
-        question: &str,
-        opening: &str,
-        draft: &mut Draft,
-    ) -> Result<()> {
+    async fn speak(&self, topic: Topic, facts: Option<&str>, speech: Speech<'_>, draft: &mut Draft) -> Result<()> {
         let mut chat = self.session.take_thread(topic, self.language);
         let first = !chat.messages().iter().any(|message| message.role == language::Role::User);
         let facts = facts.filter(|_| first).unwrap_or_default();
-        chat.ask(format!("{facts}{question}"));
-        let generated = self.generate(&mut chat, opening, draft).await;
+        chat.ask(format!("{facts}{}", speech.question));
+        let generated = self.generate(&mut chat, &speech, draft).await;
         match &generated {
             Ok(generation) => draft.add(generation),
             // The question is taken back, so that the next one does not join it.
@@ -464,26 +517,35 @@ impl Turn<'_> {
         generated.map(|_| ())
     }
 
-    async fn generate(&self, chat: &mut Chat, opening: &str, draft: &mut Draft) -> Result<Generation> {
-        let options = self.generation_options(chat, opening)?;
+    async fn generate(&self, chat: &mut Chat, speech: &Speech<'_>, draft: &mut Draft) -> Result<Generation> {
+        let options = self.generation_options(chat, speech.opening)?;
         let gap = if draft.text.is_empty() { "" } else { " " };
         let (events, text) = (self.events, &mut draft.text);
-        let mut first = true;
-        chat.generate(self.host, &options, async |event| {
-            match event {
-                language::Event::Prefill { done, total } => {
-                    events(Event::Stage { stage: Stage::Read, done, total });
-                }
-                language::Event::Text(more) => {
-                    let more = if first { format!("{gap}{more}") } else { more.to_owned() };
-                    first = false;
-                    text.push_str(&more);
-                    events(Event::Token { text: more });
-                }
-            }
-            Ok(())
-        })
-        .await
+        let start = text.len();
+        let mut complete = false;
+        let mut generation = chat
+            .generate(self.host, &options, async |event| {
+                let more = match event {
+                    language::Event::Prefill { done, total } => {
+                        events(Event::Stage { stage: Stage::Read, done, total });
+                        return Ok(());
+                    }
+                    language::Event::Text(more) => more,
+                };
+                complete = more.starts_with([',', ';']) && speech.is_complete(&text[start..]);
+                let more = if complete { "." } else { more };
+                let more = if text.len() == start { format!("{gap}{more}") } else { more.to_owned() };
+                text.push_str(&more);
+                events(Event::Token { text: more });
+                if complete { Err(Error::Cancelled) } else { Ok(()) }
+            })
+            .await?;
+        if complete {
+            generation.stop_reason = StopReason::Stop;
+            generation.text = text[start..].trim_start().to_owned();
+            chat.replace_answer(&generation.text);
+        }
+        Ok(generation)
     }
 
     fn generation_options(&self, chat: &Chat, opening: &str) -> Result<GenerationOptions> {

@@ -37,20 +37,26 @@ transport;conveyance;animate being;telecommunication system;indefinite quantity;
 organ;external body part;extremity;appendage;passage;opening;beginning;topographic point;place;spot;point"""
 
 # Kinds that WordNet does not know, or puts elsewhere: word = what it is a kind of, by its name in things.json.
-KINDS = """kitten=cat;kitty=cat;kitty cat=cat;tomcat=cat;puppy=dog;pup=dog;doggy=dog;doggie=dog;canine=dog;calf=cow;
+KINDS = """kitten=cat;kitty=cat;kitty cat=cat;tomcat=cat;puppy=dog;pup=dog;doggy=dog;doggie=dog;canine=dog;labrador=dog;german shepherd=dog;husky=dog;shepherd dog=dog;calf=cow;
 cattle=cow;bull=cow;steer=cow;lamb=sheep;ewe=sheep;ram=sheep;foal=horse;colt=horse;pony=horse;mare=horse;stallion=horse;
 chick=bird;duckling=bird;gosling=bird;cub=bear;bear cub=bear;moped=motorcycle;scooter=motorcycle;jet=airplane;
 airliner=airplane;suv=car;sedan=car;taxi=car;van=truck;pickup truck=truck;semi=truck;ship=boat;canoe=boat;kayak=boat;
 sailboat=boat;yacht=boat;stop sign=street sign;road sign=street sign;bow tie=necktie;soccer ball=ball;football=ball;
 tennis ball=ball;baseball=ball;basketball=ball;volleyball=ball;mug=cup;teacup=cup;coffee cup=cup;coffee mug=cup;
 loveseat=sofa;settee=sofa;flowerpot=pot plant;smartphone=cellular telephone;cheeseburger=sandwich;hamburger=sandwich;
-burger=sandwich;cupcake=cake;armchair=chair;fruit=food;vegetable=food;meal=food"""
+burger=sandwich;cupcake=cake;armchair=chair;macbook=laptop;chromebook=laptop;tote bag=handbag;schoolbag=backpack;wristwatch=clock;
+iphone=cellular telephone;stove=oven;cooker=oven;fruit=food;vegetable=food;meal=food"""
 
 # People: words that pictures are described with, whatever WordNet's first sense of them is.
 PEOPLE = """people;folk;guy;lady;gentleman;kid;toddler;baby;infant;pedestrian;rider;cyclist;skier;surfer;snowboarder;
 skateboarder;player;man;woman;boy;girl;child;youngster;teenager;adult;human;human being;couple;crowd;family;passenger;
 driver;biker;motorcyclist;astronaut;soldier;police officer;policeman;waiter;waitress;chef;cook;batter;pitcher;catcher;
-skater;swimmer;hiker;tourist;bride;groom;musician;singer;worker;farmer;student;teacher;doctor;nurse;fisherman;cowboy"""
+skater;swimmer;hiker;tourist;bride;groom;musician;singer;worker;farmer;student;teacher;doctor;nurse;fisherman;cowboy;bicyclist;
+fireman;firefighter;ballerina;businessman;businesswoman;sailor;goalkeeper;umpire;referee;bystander;onlooker"""
+
+# What animals and people in pictures do; tagged texts hardly use these verbs.
+VERBS = """bark meow purr growl howl moo neigh quack chirp roar bleat oink wag graze gallop trot snooze nap doze perch
+nibble sniff lick chew munch pounce fetch prowl lounge sunbathe skate ski surf snowboard pedal kayak sip pose wade"""
 
 # Names that WordNet does not give: word ~ a name of things.json that it may mean, beside what else it means.
 NAMES = """bike~bicycle;bike~motorcycle;motorbike~motorcycle;plane~airplane;aeroplane~airplane;aircraft~airplane;lorry~truck;
@@ -64,7 +70,9 @@ computer~laptop;computer mouse~mouse;remote~remote control;tv remote~remote cont
 cell phone~cellular telephone;mobile phone~cellular telephone;cellphone~cellular telephone;phone~cellular telephone;
 telephone~cellular telephone;microwave oven~microwave;fridge~refrigerator;teddy bear~teddy;stuffed bear~teddy;
 stuffed animal~teddy;hair drier~hand blower;hair dryer~hand blower;hairdryer~hand blower;blow dryer~hand blower;
-parking metre~parking meter;frisbee disc~frisbee;flying disc~frisbee;pizza pie~pizza;persons~person"""
+parking metre~parking meter;frisbee disc~frisbee;flying disc~frisbee;pizza pie~pizza;persons~person;pussycat~cat;moggy~cat;
+doggo~dog;pooch~dog;mutt~dog;parasol~umbrella;flatscreen~television;frankfurter~hotdog;teddybear~teddy;motor car~car;
+flower pot~pot plant;tv screen~television;goblet~wineglass;textbook~book;paperback~book"""
 
 
 def read_nouns(folder):
@@ -131,10 +139,10 @@ class Things:
         if any(c.isdigit() for c in word) or not all(c.isalpha() or c in " -'" for c in word):
             return False
         rank, count, share = self.share(word, synset)
-        if synset in persons and synset != self.coco["person"]:
-            return (rank == 1 and count >= 3 or share >= 0.5 and count >= 3) and " " not in word and "-" not in word
         if synset in classes:
             return rank <= 4
+        if synset in persons and synset != self.coco["person"]:
+            return (rank == 1 and count >= 3 or share >= 0.5 and count >= 3) and " " not in word and "-" not in word
         return rank == 1 or share >= 0.25
 
     def below(self, top):
@@ -223,8 +231,15 @@ def speech(things, table):
                 totals[word][kind] += sum(senses.values())
     named = {word for words, _ in table.values() for word in words}
     lists = {"nouns": [], "verbs": [], "nouns_and_verbs": [], "adjectives": [], "adverbs": []}
+    verbs = VERBS.split()
+    lists["verbs"] += verbs
     for word, count in sorted(totals.items()):
         total = sum(count.values())
+        if word in verbs:
+            continue
+        if word in named and count["noun"] >= count["verb"] >= 1:
+            lists["nouns_and_verbs"].append(word)
+            continue
         if total < 3 or total < 5 and word not in named and count["noun"] > total / 2:
             continue
         noun, verb, adjective, adverb = (count[kind] / total for kind in kinds)

@@ -22,7 +22,9 @@ mod wasm;
 
 use bundle::{BLOCK, QuantizedBlocks, Scheme};
 use half::f16;
+use kernels::attention::Head;
 use kernels::conv::{PackedConv, Shape};
+use kernels::elementwise::Smooth;
 use kernels::gemm::{Finish, PackedColumns};
 use kernels::quantized::PackedMatrix;
 
@@ -91,6 +93,7 @@ pub fn run_all(filter: &str, now_ms: &dyn Fn() -> f64, print: &dyn Fn(&str)) {
     let bench = Bench { filter, now_ms, print };
     quantized(&bench);
     float_products(&bench);
+    decoder_parts(&bench);
     convolutions(&bench);
 }
 
@@ -124,11 +127,37 @@ fn float_products(bench: &Bench<'_>) {
         let packed = PackedColumns::new(&b, n, k, true);
         let bytes = 4 * (m * k + k * n + m * n);
         bench.time(&format!("f32 {m}×{k}×{n}"), m * k * n, bytes, || {
-            packed.multiply(&a, None, Finish::None, &mut out)
+            packed.multiply(&a, None, Finish::None, &mut out);
         });
         let gemm = || gemm_crate(m, k, n, &a, &b, &mut out);
         bench.time(&format!("f32 {m}×{k}×{n} gemm crate"), m * k * n, bytes, gemm);
     }
+}
+
+/// What a decoder layer of SmolLM2-135M does beside its matrices.
+fn decoder_parts(bench: &Bench<'_>) {
+    for (queries, keys) in [(1, 512), (128, 128)] {
+        let (key, value, query) = (numbers(3 * keys * 64), numbers(3 * keys * 64), numbers(9 * queries * 64));
+        let mut out = vec![0.0; 9 * queries * 64];
+        bench.time(&format!("attention 9/3 heads {queries}×{keys}×64"), 9 * queries * keys * 128, 0, || {
+            for (head, out) in out.chunks_exact_mut(queries * 64).enumerate() {
+                let (key, value) = (&key[head / 3 * keys * 64..], &value[head / 3 * keys * 64..]);
+                let causal_start = Some(keys - queries);
+                let (dim, value_dim, scale) = (64, 64, 0.125);
+                let attending = Head { key, value, keys, dim, value_dim, scale, causal_start };
+                attending.attend(&query[head * queries * 64..][..queries * 64], None, out);
+            }
+        });
+    }
+    let mut x = numbers(1536);
+    bench.time("silu 1536", 1536, 4 * 1536, || kernels::elementwise::map(Smooth::Silu, &mut x));
+    let (mut x, weight) = (numbers(576), numbers(576));
+    let norm = || kernels::norm::normalize(&mut x, kernels::norm::Norm::RootMeanSquare { weight: &weight }, 1e-5);
+    bench.time("rms_norm 576", 576, 4 * 576, norm);
+    let (x, weight, mut out) = (numbers(16 * 384), numbers(1536 * 384), vec![0.0; 16 * 1536]);
+    bench.time("f32 16×384×1536 unpacked", 16 * 384 * 1536, 4 * weight.len(), || {
+        kernels::dot::multiply(&x, &weight, [1536, 384], &[], Finish::None, &mut out);
+    });
 }
 
 /// The same product by the crate that candle uses, to see which is faster.

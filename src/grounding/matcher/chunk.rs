@@ -1,6 +1,6 @@
 //! Noun phrases of an answer, found word by word, and whether the answer says that they are not there.
 
-use super::lexicon::Lexicon;
+use super::lexicon::{LONGEST, Lexicon};
 use super::speech::{Kind, Speech};
 use super::words::{Gap, Word};
 
@@ -101,6 +101,10 @@ impl Reader<'_> {
             }
             Kind::Participle | Kind::Adjective | Kind::Adverb => self.read_modifier(at, kind),
             Kind::Noun | Kind::VerbOrNoun => {
+                // A plural ends its phrase ("dogs bark"), unless it is part of a name ("sports ball").
+                if self.open.is_some_and(|open| open.has_noun) && self.plural_before(at) && !self.completes_name(at) {
+                    self.close(at);
+                }
                 if self.open.is_none() {
                     self.start(at, true, false);
                 }
@@ -161,12 +165,17 @@ impl Reader<'_> {
         let noun_before = self.open.is_some_and(|open| open.has_noun);
         let known = speech.noun_bases(&word.text).iter().any(|(base, _)| Lexicon::get().knows(base));
         let third_person = word.text.ends_with('s') && !word.text.ends_with("ss");
+        if self.completes_name(at) {
+            return Kind::Noun;
+        }
         match kind {
             Kind::Verb | Kind::VerbOrNoun if self.before == Before::Verb && !third_person => Kind::Verb,
             Kind::Verb | Kind::VerbOrNoun if noun_before => {
-                let compound = kind == Kind::VerbOrNoun && (known || !third_person) && !self.takes_object(at);
-                if compound && !self.plural_before(at) { Kind::Noun } else { Kind::Verb }
+                // "the bus stop" is a noun, as a verb would end in s; "the dog runs" is a verb, "coffee cups" a noun.
+                let noun_form = !third_person || (kind == Kind::VerbOrNoun && known);
+                if noun_form && !self.takes_object(at) && !self.plural_subject(at) { Kind::Noun } else { Kind::Verb }
             }
+            Kind::Verb | Kind::VerbOrNoun if self.before == Before::Nothing && self.takes_pronoun(at) => Kind::Verb,
             Kind::Verb | Kind::VerbOrNoun if self.before == Before::Determiner => Kind::Noun,
             Kind::Verb if known => Kind::Noun,
             Kind::VerbOrNoun => Kind::Noun,
@@ -185,12 +194,34 @@ impl Reader<'_> {
         })
     }
 
+    fn takes_pronoun(&self, at: usize) -> bool {
+        self.words.get(at + 1).is_some_and(|next| {
+            next.gap == Gap::Space && matches!(next.text.as_str(), "it" | "them" | "him" | "me" | "us" | "itself")
+        })
+    }
+
+    /// Whether the word and those before it in the phrase are the name of a thing: "teddy bear".
+    fn completes_name(&self, at: usize) -> bool {
+        let Some(open) = self.open.filter(|open| open.first < at) else { return false };
+        let bases = Speech::get().noun_bases(&self.words[at].text);
+        (open.first.max((at + 1).saturating_sub(LONGEST))..at).any(|first| {
+            let front: Vec<&str> = self.words[first..at].iter().map(|word| word.text.as_str()).collect();
+            bases.iter().any(|(base, _)| Lexicon::get().knows(&format!("{} {base}", front.join(" "))))
+        })
+    }
+
     fn plural_before(&self, at: usize) -> bool {
         at > 0
             && Speech::get()
                 .noun_bases(&self.words[at - 1].text)
                 .iter()
                 .any(|(base, plural)| *plural && (Lexicon::get().knows(base) || Speech::get().is_common_noun(base)))
+    }
+
+    /// Whether a verb after the open phrase would have no s: "several sheep graze", "a cat and a dog sit".
+    fn plural_subject(&self, at: usize) -> bool {
+        let joined = |first: usize| (first.saturating_sub(2)..first).any(|before| self.words[before].text == "and");
+        self.plural_before(at) || self.open.is_some_and(|open| open.several || joined(open.first))
     }
 
     fn ends_phrase(&self, at: usize) -> bool {
@@ -223,8 +254,10 @@ impl Reader<'_> {
             text => text.ends_with("n't"),
         };
         if starts {
+            self.close(at);
             self.negation = true;
         } else if listed(NEW_CLAUSE, text) {
+            self.close(at);
             self.negation = false;
         }
     }

@@ -107,6 +107,10 @@ impl Speech {
         if word.chars().next().is_some_and(char::is_numeric) {
             return Kind::Number;
         }
+        // Letters beyond Latin: nothing that these lists could tell.
+        if word.chars().next().is_some_and(|first| first > '\u{24f}') {
+            return Kind::Function;
+        }
         match self.kinds.get(word) {
             Some(Kind::Verb) if word.ends_with("ing") || word.ends_with("ed") => return Kind::Participle,
             Some(kind) => return *kind,

@@ -80,6 +80,11 @@ pub(super) fn split(text: &str) -> Vec<Word> {
 }
 
 fn word(piece: &str, start: usize, end: usize, gap: Gap) -> Word {
+    // Underscores count as letters in UAX 29; here they are marks of emphasis.
+    let trimmed = piece.trim_start_matches('_');
+    let start = start + piece.len() - trimmed.len();
+    let piece = trimmed.trim_end_matches('_');
+    let end = end - (trimmed.len() - piece.len());
     let text = piece.to_lowercase().replace('’', "'");
     let (text, possessive) = match text.strip_suffix("'s") {
         // `it's` and the like are a pronoun and a verb.

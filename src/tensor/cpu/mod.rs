@@ -1,16 +1,22 @@
-//! The CPU engine: candle's tensors.
+//! The CPU engine: candle's tensors, with kernels of its own that are fast in WebAssembly.
 //!
-//! A tensor that takes part in training (candle tracks it) goes through operations that candle can differentiate; all
-//! others may take the faster paths.
+//! A tensor that takes part in training (candle tracks it) goes through operations that candle can differentiate
+//! (`plain`); all others go through the kernels. Tensors without elements never reach either.
 
 mod kernels;
+mod plain;
 
-use candle_core::{D, DType as CandleDType, Device, Storage, Tensor};
+use candle_core::{DType as CandleDType, Device, Storage, Tensor};
 
 use super::engine::EngineTensor;
 use super::{Attention, Binary, Conv2d, DType, Pool, PoolKind, Precision, Reduce, Resize, Unary};
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
+use kernels::attention::Head;
+use kernels::conv::{PackedConv, Shape};
+use kernels::elementwise::Smooth;
+use kernels::gemm::{Finish, PackedColumns};
+use kernels::norm::Norm;
 use kernels::quantized::PackedMatrix;
 
 /// A candle tensor, f32 or u32; it may be a strided view.
@@ -34,9 +40,67 @@ pub(crate) enum CpuMatrix {
 /// Weights of a convolution.
 #[derive(Debug)]
 pub(crate) struct CpuKernel {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    dims: Vec<usize>,
+    weights: KernelWeights,
     options: Conv2d,
+}
+
+#[derive(Debug)]
+enum KernelWeights {
+    /// For training.
+    Plain(Tensor, Option<Tensor>),
+    Packed(Box<PackedConv>),
+}
+
+/// What of an activation the products do themselves, and what is left.
+fn split_activation(activation: Option<Unary>) -> (Finish, Option<Unary>) {
+    match activation {
+        Some(Unary::Relu) => (Finish::Clamp(0.0, f32::INFINITY), None),
+        Some(Unary::Relu6) => (Finish::Clamp(0.0, 6.0), None),
+        Some(Unary::Clamp(low, high)) => (Finish::Clamp(low, high), None),
+        Some(Unary::LeakyRelu(slope)) => (Finish::Leaky(slope), None),
+        other => (Finish::None, other),
+    }
+}
+
+fn smooth(op: Unary) -> Option<Smooth> {
+    Some(match op {
+        Unary::Silu => Smooth::Silu,
+        Unary::Sigmoid => Smooth::Sigmoid,
+        Unary::Tanh => Smooth::Tanh,
+        Unary::Gelu => Smooth::Gelu,
+        Unary::GeluTanh => Smooth::GeluTanh,
+        _ => return None,
+    })
+}
+
+fn activate(numbers: &mut [f32], activation: Option<Unary>) {
+    let Some(op) = activation else { return };
+    match smooth(op) {
+        Some(op) => kernels::elementwise::map(op, numbers),
+        None => numbers.iter_mut().for_each(|x| *x = op.apply(*x)),
+    }
+}
+
+fn count(dims: &[usize]) -> usize {
+    dims.iter().product()
+}
+
+/// Lets `compute` read the f32 numbers in row-major order, without copying where the tensor is dense.
+fn with_f32<T>(tensor: &Tensor, compute: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    let dense = tensor.contiguous()?;
+    let (storage, layout) = dense.storage_and_layout();
+    let Storage::Cpu(storage) = &*storage else { return Err(Error::shape("cpu engine", "a foreign tensor")) };
+    let start = layout.start_offset();
+    Ok(compute(&storage.as_slice::<f32>()?[start..start + dense.elem_count()]))
+}
+
+/// The same for a tensor that may be missing, which gives no numbers.
+fn with_optional<T>(tensor: Option<&Tensor>, compute: impl FnOnce(&[f32]) -> T) -> Result<T> {
+    match tensor {
+        Some(tensor) => with_f32(tensor, compute),
+        None => Ok(compute(&[])),
+    }
 }
 
 impl CpuTensor {
@@ -48,18 +112,43 @@ impl CpuTensor {
         &self.0
     }
 
-    /// Lets `compute` read the f32 numbers in row-major order, without copying where the tensor is dense.
-    fn with_f32<T>(&self, compute: impl FnOnce(&[f32]) -> T) -> Result<T> {
-        let dense = self.0.contiguous()?;
-        let (storage, layout) = dense.storage_and_layout();
-        let Storage::Cpu(storage) = &*storage else { return Err(Error::shape("cpu engine", "a foreign tensor")) };
-        let start = layout.start_offset();
-        Ok(compute(&storage.as_slice::<f32>()?[start..start + dense.elem_count()]))
-    }
-
     fn from_vec(data: Vec<f32>, dims: &[usize]) -> Result<Self> {
         Ok(Self(Tensor::from_vec(data, dims, &Device::Cpu)?))
     }
+
+    fn is_empty(&self) -> bool {
+        self.0.elem_count() == 0
+    }
+
+    /// Zeros of that shape and of this tensor's type.
+    fn zeros_like(&self, dims: &[usize]) -> Result<Self> {
+        Ok(Self(Tensor::zeros(dims, self.0.dtype(), &Device::Cpu)?))
+    }
+
+    /// A copy of the numbers, changed in place.
+    fn changed(&self, change: impl FnOnce(&mut [f32])) -> Result<Self> {
+        let mut numbers = with_f32(&self.0, <[f32]>::to_vec)?;
+        change(&mut numbers);
+        Self::from_vec(numbers, self.dims())
+    }
+
+    /// Applies `compute` to every plane of `[batch, channels, height, width]`.
+    fn planes(&self, to: [usize; 2], mut compute: impl FnMut(&[f32], &mut [f32])) -> Result<Self> {
+        let (batch, channels, height, width) = self.0.dims4()?;
+        let mut out = vec![0.0; batch * channels * to[0] * to[1]];
+        with_f32(&self.0, |pixels| {
+            let planes = pixels.chunks_exact((height * width).max(1));
+            for (plane, out) in planes.zip(out.chunks_exact_mut((to[0] * to[1]).max(1))) {
+                compute(plane, out);
+            }
+        })?;
+        Self::from_vec(out, &[batch, channels, to[0], to[1]])
+    }
+}
+
+/// Whether candle must see the operation, to differentiate it.
+fn tracked<'a>(tensors: impl IntoIterator<Item = &'a CpuTensor>) -> bool {
+    tensors.into_iter().any(|tensor| tensor.0.track_op())
 }
 
 impl EngineTensor for CpuTensor {
@@ -88,7 +177,7 @@ impl EngineTensor for CpuTensor {
     }
 
     async fn to_f32(&self) -> Result<Vec<f32>> {
-        self.with_f32(<[f32]>::to_vec)
+        with_f32(&self.0, <[f32]>::to_vec)
     }
 
     async fn to_u32(&self) -> Result<Vec<u32>> {
@@ -108,11 +197,22 @@ impl EngineTensor for CpuTensor {
     }
 
     fn concat(tensors: &[&Self], axis: usize) -> Result<Self> {
-        let tensors: Vec<&Tensor> = tensors.iter().map(|tensor| &tensor.0).collect();
-        Ok(Self(Tensor::cat(&tensors, axis)?))
+        let mut dims = tensors[0].dims().to_vec();
+        dims[axis] = tensors.iter().map(|tensor| tensor.dims()[axis]).sum();
+        let filled: Vec<&Tensor> = tensors.iter().filter(|tensor| !tensor.is_empty()).map(|tensor| &tensor.0).collect();
+        match filled[..] {
+            [] => tensors[0].zeros_like(&dims),
+            [one] => Ok(Self(one.clone())),
+            _ => Ok(Self(Tensor::cat(&filled, axis)?)),
+        }
     }
 
     fn pad(&self, axis: usize, before: usize, after: usize) -> Result<Self> {
+        if self.is_empty() {
+            let mut dims = self.dims().to_vec();
+            dims[axis] += before + after;
+            return self.zeros_like(&dims);
+        }
         Ok(Self(self.0.pad_with_zeros(axis, before, after)?))
     }
 
@@ -121,14 +221,29 @@ impl EngineTensor for CpuTensor {
     }
 
     fn index_select(&self, axis: usize, ids: &Self) -> Result<Self> {
-        Ok(Self(self.0.contiguous()?.index_select(&ids.0, axis)?))
+        let mut dims = self.dims().to_vec();
+        let (size, places) = (dims[axis], ids.0.to_vec1::<u32>()?);
+        if let Some(id) = places.iter().find(|id| **id as usize >= size) {
+            return Err(Error::shape("index_select", format!("index {id} on axis {axis} of {:?}", self.dims())));
+        }
+        dims[axis] = places.len();
+        if count(&dims) == 0 {
+            return self.zeros_like(&dims);
+        }
+        Ok(Self(self.0.contiguous()?.index_select(&ids.0.contiguous()?, axis)?))
     }
 
     fn write_at(&self, source: &Self, axis: usize, start: usize) -> Result<()> {
+        if source.is_empty() {
+            return Ok(());
+        }
         Ok(self.0.slice_set(&source.0.contiguous()?, axis, start)?)
     }
 
-    fn binary(&self, other: &Self, op: Binary, _dims: &[usize]) -> Result<Self> {
+    fn binary(&self, other: &Self, op: Binary, dims: &[usize]) -> Result<Self> {
+        if count(dims) == 0 {
+            return self.zeros_like(dims);
+        }
         let (a, b) = (&self.0, &other.0);
         Ok(Self(match op {
             Binary::Add => a.broadcast_add(b),
@@ -145,28 +260,18 @@ impl EngineTensor for CpuTensor {
     }
 
     fn unary(&self, op: Unary) -> Result<Self> {
-        let x = &self.0;
-        Ok(Self(match op {
-            Unary::Relu => x.relu(),
-            Unary::Relu6 => x.clamp(0f32, 6f32),
-            Unary::LeakyRelu(slope) => candle_nn::ops::leaky_relu(x, f64::from(slope)),
-            Unary::Gelu => x.gelu_erf(),
-            Unary::GeluTanh => x.gelu(),
-            Unary::Silu => x.silu(),
-            Unary::Sigmoid => candle_nn::ops::sigmoid(x),
-            Unary::Tanh => x.tanh(),
-            Unary::Exp => x.exp(),
-            Unary::Ln => x.log(),
-            Unary::Sqrt => x.sqrt(),
-            Unary::Sin => x.sin(),
-            Unary::Cos => x.cos(),
-            Unary::Abs => x.abs(),
-            Unary::Neg => x.neg(),
-            Unary::Clamp(low, high) => x.clamp(low, high),
-        }?))
+        match smooth(op) {
+            Some(op) if !tracked([self]) => self.changed(|x| kernels::elementwise::map(op, x)),
+            _ => Ok(Self(plain::unary(&self.0, op)?)),
+        }
     }
 
     fn reduce(&self, op: Reduce, axis: usize) -> Result<Self> {
+        if self.is_empty() {
+            let mut dims = self.dims().to_vec();
+            dims.remove(axis);
+            return self.zeros_like(&dims);
+        }
         Ok(Self(match op {
             Reduce::Sum => self.0.sum(axis),
             Reduce::Mean => self.0.mean(axis),
@@ -176,79 +281,145 @@ impl EngineTensor for CpuTensor {
     }
 
     fn argmax(&self) -> Result<Self> {
-        Ok(Self(self.0.argmax(D::Minus1)?))
+        let (front, last) = self.dims().split_at(self.dims().len() - 1);
+        let first_largest = |row: &[f32]| {
+            let mut best = 0;
+            for (at, x) in row.iter().enumerate() {
+                if *x > row[best] || row[best].is_nan() && !x.is_nan() {
+                    best = at;
+                }
+            }
+            best as u32
+        };
+        let best: Vec<u32> = with_f32(&self.0, |x| x.chunks_exact(last[0]).map(first_largest).collect())?;
+        Ok(Self(Tensor::from_vec(best, front, &Device::Cpu)?))
     }
 
     fn softmax(&self) -> Result<Self> {
-        Ok(Self(if self.0.track_op() {
-            candle_nn::ops::softmax(&self.0, D::Minus1)?
-        } else {
-            candle_nn::ops::softmax_last_dim(&self.0.contiguous()?)?
-        }))
+        if tracked([self]) {
+            return Ok(Self(candle_nn::ops::softmax(&self.0, candle_core::D::Minus1)?));
+        }
+        let dim = self.dims()[self.dims().len() - 1];
+        self.changed(|x| kernels::norm::softmax(x, dim))
     }
 
     fn layer_norm(&self, weight: &Self, bias: &Self, eps: f32) -> Result<Self> {
-        let centred = self.0.broadcast_sub(&self.0.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = centred.broadcast_div(&(variance + f64::from(eps))?.sqrt()?)?;
-        Ok(Self(normed.broadcast_mul(&weight.0)?.broadcast_add(&bias.0)?))
+        if tracked([self, weight, bias]) {
+            return Ok(Self(plain::layer_norm(&self.0, &weight.0, &bias.0, eps)?));
+        }
+        with_f32(&weight.0, |weight| {
+            with_f32(&bias.0, |bias| self.changed(|x| kernels::norm::normalize(x, Norm::Layer { weight, bias }, eps)))?
+        })?
     }
 
     fn rms_norm(&self, weight: &Self, eps: f32) -> Result<Self> {
-        let mean_square = self.0.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = self.0.broadcast_div(&(mean_square + f64::from(eps))?.sqrt()?)?;
-        Ok(Self(normed.broadcast_mul(&weight.0)?))
+        if tracked([self, weight]) {
+            return Ok(Self(plain::rms_norm(&self.0, &weight.0, eps)?));
+        }
+        with_f32(&weight.0, |weight| {
+            self.changed(|x| kernels::norm::normalize(x, Norm::RootMeanSquare { weight }, eps))
+        })?
     }
 
     fn group_norm(&self, groups: usize, weight: &Self, bias: &Self, eps: f32) -> Result<Self> {
-        let dims = self.dims();
-        let (batch, channels) = (dims[0], dims[1]);
-        let grouped = self.0.reshape((batch, groups, ()))?;
-        let centred = grouped.broadcast_sub(&grouped.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normed = centred.broadcast_div(&(variance + f64::from(eps))?.sqrt()?)?.reshape((batch, channels, ()))?;
-        let (weight, bias) = (weight.0.reshape((1, channels, 1))?, bias.0.reshape((1, channels, 1))?);
-        Ok(Self(normed.broadcast_mul(&weight)?.broadcast_add(&bias)?.reshape(dims)?))
+        if tracked([self, weight, bias]) {
+            return Ok(Self(plain::group_norm(&self.0, groups, &weight.0, &bias.0, eps)?));
+        }
+        let plane = count(&self.dims()[2..]);
+        with_f32(&weight.0, |weight| {
+            with_f32(&bias.0, |bias| {
+                self.changed(|x| {
+                    if !x.is_empty() {
+                        kernels::norm::normalize(x, Norm::Group { weight, bias, groups, plane }, eps);
+                    }
+                })
+            })?
+        })?
     }
 
     fn matmul(&self, other: &Self, transposed: bool) -> Result<Self> {
-        let other = if transposed { other.0.transpose(1, 2)? } else { other.0.clone() };
-        Ok(Self(self.0.contiguous()?.matmul(&other.contiguous()?)?))
+        let (batch, m, k) = self.0.dims3()?;
+        let n = other.dims()[if transposed { 1 } else { 2 }];
+        if tracked([self, other]) {
+            let other = if transposed { other.0.transpose(1, 2)? } else { other.0.clone() };
+            return Ok(Self(self.0.contiguous()?.matmul(&other.contiguous()?)?));
+        }
+        let mut out = vec![0.0; batch * m * n];
+        with_f32(&self.0, |a| {
+            with_f32(&other.0, |b| {
+                for (index, out) in out.chunks_exact_mut((m * n).max(1)).enumerate() {
+                    let (a, b) = (&a[index * m * k..][..m * k], &b[index * k * n..][..k * n]);
+                    if transposed {
+                        kernels::dot::multiply(a, b, [n, k], &[], Finish::None, out);
+                    } else {
+                        PackedColumns::new(b, n, k, false).multiply(a, None, Finish::None, out);
+                    }
+                }
+            })
+        })??;
+        Self::from_vec(out, &[batch, m, n])
     }
 
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self> {
-        let (batch, heads, query_count, _) = self.0.dims4()?;
-        let key_count = options.key_count;
-        // Query heads that share a key head stand behind each other, so grouping them needs no copy of the keys.
-        let repeat = |t: &Tensor| -> Result<Tensor> {
-            let (batch, key_heads, _, dim) = t.dims4()?;
-            let t = t.narrow(2, 0, key_count)?.unsqueeze(2)?;
-            let t = t.broadcast_as((batch, key_heads, heads / key_heads, key_count, dim))?;
-            Ok(t.contiguous()?.reshape((batch * heads, key_count, dim))?)
+        if tracked([self, key, value].into_iter().chain(mask)) {
+            return Ok(Self(plain::attention(&self.0, &key.0, &value.0, options, mask.map(|mask| &mask.0))?));
+        }
+        let (batch, heads, query_count, dim) = self.0.dims4()?;
+        let (_, key_heads, capacity, value_dim) = value.0.dims4()?;
+        let mut out = vec![0.0; batch * heads * query_count * value_dim];
+        let full = [batch, heads, query_count, options.key_count];
+        let mask = mask.map(|mask| mask.0.broadcast_as(&full)).transpose()?;
+        // Read by its strides, so that a mask that serves all heads is not copied for each.
+        let mask = mask.as_ref().map(Tensor::storage_and_layout);
+        let mask = match &mask {
+            Some((storage, layout)) => {
+                let Storage::Cpu(storage) = &**storage else {
+                    return Err(Error::shape("attention", "a foreign mask"));
+                };
+                Some((&storage.as_slice::<f32>()?[layout.start_offset()..], layout.stride()))
+            }
+            None => None,
         };
-        let query = self.0.contiguous()?.reshape((batch * heads, query_count, ()))?;
-        let scores = (query.matmul(&repeat(&key.0)?.transpose(1, 2)?.contiguous()?)? * f64::from(options.scale))?;
-        let mut scores = scores.reshape((batch, heads, query_count, key_count))?;
-        if let Some(mask) = mask {
-            scores = scores.broadcast_add(&mask.0)?;
-        }
-        if let Some(start) = options.causal_start {
-            let hidden: Vec<f32> = (0..query_count)
-                .flat_map(|i| (0..key_count).map(move |j| if j > start + i { f32::NEG_INFINITY } else { 0.0 }))
-                .collect();
-            scores = scores.broadcast_add(&Tensor::from_vec(hidden, (query_count, key_count), &Device::Cpu)?)?;
-        }
-        let shares = candle_nn::ops::softmax(&scores, D::Minus1)?.reshape((batch * heads, query_count, key_count))?;
-        Ok(Self(shares.matmul(&repeat(&value.0)?)?.reshape((batch, heads, query_count, ()))?))
+        let multiplications = count(&full) * (dim + value_dim);
+        let Attention { scale, key_count: keys, causal_start, .. } = *options;
+        let mut attend = |query: &[f32], key: &[f32], value: &[f32]| {
+            kernels::for_each_piece(&mut out, query_count * value_dim, multiplications, |index, out| {
+                let (at, head) = (index / heads, index % heads);
+                let shared = (at * key_heads + head / (heads / key_heads)) * capacity;
+                let attending = Head {
+                    key: &key[shared * dim..][..capacity * dim],
+                    value: &value[shared * value_dim..][..capacity * value_dim],
+                    keys,
+                    dim,
+                    value_dim,
+                    scale,
+                    causal_start,
+                };
+                let add = |row: usize, scores: &mut [f32]| {
+                    let Some((mask, stride)) = mask else { return };
+                    let start = at * stride[0] + head * stride[1] + row * stride[2];
+                    for (j, score) in scores.iter_mut().enumerate() {
+                        *score += mask[start + j * stride[3]];
+                    }
+                };
+                let query = &query[index * query_count * dim..][..query_count * dim];
+                attending.attend(query, mask.is_some().then_some(&add as _), out);
+            });
+        };
+        with_f32(&self.0, |q| with_f32(&key.0, |k| with_f32(&value.0, |v| attend(q, k, v))))???;
+        Self::from_vec(out, &[batch, heads, query_count, value_dim])
     }
 
     fn rope(&self, cos: &Self, sin: &Self, start: usize) -> Result<Self> {
+        if tracked([self, cos, sin]) {
+            return Ok(Self(plain::rope(&self.0, &cos.0, &sin.0, start)?));
+        }
         let (_, _, seq, dim) = self.0.dims4()?;
-        let (a, b) = (self.0.narrow(3, 0, dim / 2)?, self.0.narrow(3, dim / 2, dim / 2)?);
-        let (cos, sin) = (cos.0.narrow(0, start, seq)?, sin.0.narrow(0, start, seq)?);
-        let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
-        let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
-        Ok(Self(Tensor::cat(&[first, second], 3)?))
+        with_f32(&cos.0.narrow(0, start, seq)?, |cos| {
+            with_f32(&sin.0.narrow(0, start, seq)?, |sin| {
+                self.changed(|x| kernels::elementwise::rope(x, cos, sin, dim / 2))
+            })?
+        })?
     }
 
     fn dense_matrix(&self) -> Result<CpuMatrix> {
@@ -266,32 +437,47 @@ impl EngineTensor for CpuTensor {
     }
 
     fn linear(&self, matrix: &CpuMatrix, bias: Option<&Self>, activation: Option<Unary>) -> Result<Self> {
-        let dims = self.dims();
-        let (front, cols) = (&dims[..dims.len() - 1], dims[dims.len() - 1]);
-        let count: usize = front.iter().product();
+        let training = tracked([self].into_iter().chain(bias));
+        let (front, cols) = self.dims().split_at(self.dims().len() - 1);
+        let (finish, left) = split_activation(activation);
         let (rows, out) = match matrix {
-            CpuMatrix::Dense(weight) => (weight.dims()[0], self.0.reshape((count, cols))?.matmul(&weight.t()?)?),
-            CpuMatrix::Quantized { packed, precision } if self.0.track_op() || *precision == Precision::Full => {
+            CpuMatrix::Dense(weight) if training || weight.track_op() => {
+                return Ok(Self(plain::linear(&self.0, weight, bias.map(|bias| &bias.0), activation)?));
+            }
+            CpuMatrix::Quantized { packed, precision } if training || *precision == Precision::Full => {
                 // The oracle, or a frozen matrix through which gradients flow.
                 let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
-                (packed.rows(), self.0.reshape((count, cols))?.matmul(&weight.t()?)?)
+                return Ok(Self(plain::linear(&self.0, &weight, bias.map(|bias| &bias.0), activation)?));
+            }
+            CpuMatrix::Dense(weight) => {
+                let shape = [weight.dims()[0], cols[0]];
+                let mut out = vec![0.0; count(front) * shape[0]];
+                with_f32(&self.0, |x| {
+                    with_f32(weight, |weight| {
+                        with_optional(bias.map(|bias| &bias.0), |bias| {
+                            kernels::dot::multiply(x, weight, shape, bias, finish, &mut out);
+                        })
+                    })
+                })???;
+                (shape[0], out)
             }
             CpuMatrix::Quantized { packed, precision } => {
-                let mut out = vec![0.0; count * packed.rows()];
-                self.with_f32(|x| packed.multiply(x, *precision == Precision::Exact, &mut out))?;
-                (packed.rows(), Tensor::from_vec(out, (count, packed.rows()), &Device::Cpu)?)
+                let mut out = vec![0.0; count(front) * packed.rows()];
+                with_f32(&self.0, |x| packed.multiply(x, *precision == Precision::Exact, &mut out))?;
+                with_optional(bias.map(|bias| &bias.0), |bias| kernels::elementwise::add_rows(&mut out, bias, finish))?;
+                (packed.rows(), out)
             }
         };
-        let out = bias.map_or(Ok(out.clone()), |bias| out.broadcast_add(&bias.0))?;
-        let mut out_dims = front.to_vec();
-        out_dims.push(rows);
-        let out = Self(out.reshape(out_dims)?);
-        activation.map_or(Ok(out.clone()), |op| out.unary(op))
+        let mut out = out;
+        activate(&mut out, left);
+        let mut dims = front.to_vec();
+        dims.push(rows);
+        Self::from_vec(out, &dims)
     }
 
     fn embedding(matrix: &CpuMatrix, ids: &Self) -> Result<Self> {
         match matrix {
-            CpuMatrix::Dense(weight) => Ok(Self(weight.contiguous()?.index_select(&ids.0, 0)?)),
+            CpuMatrix::Dense(weight) => Self(weight.clone()).index_select(0, ids),
             CpuMatrix::Quantized { packed, .. } => {
                 let ids: Vec<u32> = ids.0.to_vec1()?;
                 let mut out = vec![0.0; ids.len() * packed.cols()];
@@ -307,25 +493,64 @@ impl EngineTensor for CpuTensor {
     }
 
     fn kernel(weight: &Self, bias: Option<&Self>, options: &Conv2d) -> Result<CpuKernel> {
-        Ok(CpuKernel { weight: weight.0.clone(), bias: bias.map(|bias| bias.0.clone()), options: *options })
+        let dims = weight.dims().to_vec();
+        if tracked([weight].into_iter().chain(bias)) {
+            let weights = KernelWeights::Plain(weight.0.clone(), bias.map(|bias| bias.0.clone()));
+            return Ok(CpuKernel { dims, weights, options: *options });
+        }
+        let Conv2d { stride, padding, dilation, groups, activation } = *options;
+        let shape = Shape {
+            out: dims[0],
+            in_group: dims[1],
+            groups,
+            kernel: [dims[2], dims[3]],
+            stride,
+            dilation,
+            before: [padding.top, padding.left],
+            after: [padding.bottom, padding.right],
+        };
+        let finish = split_activation(activation).0;
+        let packed = with_f32(&weight.0, |weight| {
+            with_optional(bias.map(|bias| &bias.0), |bias| PackedConv::new(shape, weight, bias, finish))
+        })??;
+        Ok(CpuKernel { dims, weights: KernelWeights::Packed(Box::new(packed)), options: *options })
     }
 
     fn conv2d(&self, kernel: &CpuKernel) -> Result<Self> {
-        let Conv2d { stride, padding, dilation, groups, activation } = kernel.options;
-        if stride[0] != stride[1] || dilation[0] != dilation[1] {
-            return Err(Error::Unsupported("a convolution whose step or dilation differs by axis".into()));
-        }
-        let padded = self.0.pad_with_zeros(2, padding.top, padding.bottom)?;
-        let padded = padded.pad_with_zeros(3, padding.left, padding.right)?;
-        let mut out = padded.conv2d(&kernel.weight, 0, stride[0], dilation[0], groups)?;
-        if let Some(bias) = &kernel.bias {
-            out = out.broadcast_add(&bias.reshape((1, (), 1, 1))?)?;
-        }
-        activation.map_or(Ok(Self(out.clone())), |op| Self(out).unary(op))
+        let packed = match &kernel.weights {
+            KernelWeights::Plain(weight, bias) => {
+                return Ok(Self(plain::conv2d(&self.0, weight, bias.as_ref(), &kernel.options)?));
+            }
+            KernelWeights::Packed(packed) if tracked([self]) => {
+                let (weight, bias) = packed.unpack();
+                let weight = Tensor::from_vec(weight, kernel.dims.as_slice(), &Device::Cpu)?;
+                let bias = Tensor::from_slice(bias, kernel.dims[0], &Device::Cpu)?;
+                return Ok(Self(plain::conv2d(&self.0, &weight, Some(&bias), &kernel.options)?));
+            }
+            KernelWeights::Packed(packed) => packed,
+        };
+        let (batch, channels, height, width) = self.0.dims4()?;
+        let size = packed.out_size([height, width]);
+        let pixels = size[0] * size[1];
+        let mut out = vec![0.0; batch * kernel.dims[0] * pixels];
+        with_f32(&self.0, |pictures| {
+            for (index, out) in out.chunks_exact_mut((kernel.dims[0] * pixels).max(1)).enumerate() {
+                let picture = channels * height * width;
+                packed.run(&pictures[index * picture..][..picture], [height, width], size, out);
+            }
+        })?;
+        activate(&mut out, split_activation(kernel.options.activation).1);
+        Self::from_vec(out, &[batch, kernel.dims[0], size[0], size[1]])
     }
 
     fn conv_transpose2d(&self, weight: &Self, bias: Option<&Self>, stride: usize) -> Result<Self> {
-        let mut out = self.0.conv_transpose2d(&weight.0, 0, 0, stride, 1)?;
+        let (batch, input, height, width) = self.0.dims4()?;
+        let dims = [batch, weight.dims()[1], height * stride, width * stride];
+        let mut out = if count(&dims) == 0 || input == 0 {
+            self.zeros_like(&dims)?.0
+        } else {
+            self.0.contiguous()?.conv_transpose2d(&weight.0.contiguous()?, 0, 0, stride, 1)?
+        };
         if let Some(bias) = bias {
             out = out.broadcast_add(&bias.0.reshape((1, (), 1, 1))?)?;
         }
@@ -333,37 +558,31 @@ impl EngineTensor for CpuTensor {
     }
 
     fn pool2d(&self, options: &Pool) -> Result<Self> {
-        let (batch, channels, height, width) = self.0.dims4()?;
+        let (_, _, height, width) = self.0.dims4()?;
         let [rows, columns] = options.output_size(height, width)?;
-        let window = |at: usize, axis: usize, size: usize, before: usize| {
-            let start = at * options.stride[axis];
-            start.saturating_sub(before)..(start + options.kernel[axis]).saturating_sub(before).min(size)
-        };
-        let out = self.with_f32(|pixels| {
-            let mut out = Vec::with_capacity(batch * channels * rows * columns);
-            for plane in pixels.chunks_exact((height * width).max(1)) {
-                for row in 0..rows {
-                    let ys = window(row, 0, height, options.padding.top);
-                    for column in 0..columns {
-                        let xs = window(column, 1, width, options.padding.left);
-                        let inside = ys.clone().flat_map(|y| &plane[y * width + xs.start..y * width + xs.end]);
-                        out.push(match options.kind {
-                            PoolKind::Max => inside.copied().fold(f32::NEG_INFINITY, f32::max),
-                            PoolKind::Mean => inside.sum::<f32>() / (ys.len() * xs.len()) as f32,
-                        });
-                    }
-                }
-            }
-            out
-        })?;
-        Self::from_vec(out, &[batch, channels, rows, columns])
+        let Pool { kernel, stride, padding, kind } = *options;
+        let row_windows = kernels::picture::windows(height, rows, kernel[0], stride[0], padding.top);
+        let column_windows = kernels::picture::windows(width, columns, kernel[1], stride[1], padding.left);
+        self.planes([rows, columns], |plane, out| {
+            kernels::picture::pool(plane, width, &row_windows, &column_windows, kind == PoolKind::Mean, out);
+        })
     }
 
     fn resize(&self, height: usize, width: usize, mode: Resize) -> Result<Self> {
-        Ok(Self(match mode {
-            Resize::Nearest => self.0.upsample_nearest2d(height, width)?,
-            Resize::Bilinear => self.0.upsample_bilinear2d(height, width, false)?,
-            Resize::BilinearAlignCorners => self.0.upsample_bilinear2d(height, width, true)?,
-        }))
+        let (_, _, from_height, from_width) = self.0.dims4()?;
+        if tracked([self]) {
+            return Ok(Self(plain::resize(&self.0, height, width, mode)?));
+        }
+        if mode == Resize::Nearest {
+            return self.planes([height, width], |plane, out| {
+                kernels::picture::resize_nearest(plane, [from_height, from_width], [height, width], out);
+            });
+        }
+        let corners = mode == Resize::BilinearAlignCorners;
+        let rows = kernels::picture::blends(from_height, height, corners);
+        let columns = kernels::picture::blends(from_width, width, corners);
+        self.planes([height, width], |plane, out| {
+            kernels::picture::resize(plane, from_width, &rows, &columns, out);
+        })
     }
 }

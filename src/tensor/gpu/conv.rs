@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use super::elementwise::activation_code;
+use super::elementwise::activation_words;
 use super::matmul::{Bias, Product};
 use super::recording::{Dispatch, GRID_SIDE, grid};
 use super::{GpuTensor, kernels, shape, word};
@@ -111,7 +111,7 @@ fn geometry(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Resul
 }
 
 fn depthwise(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Result<()> {
-    let (code, ends) = activation_code(kernel.options.activation);
+    let ends = activation_words(kernel.options.activation);
     let [out, _, kernel_height, kernel_width] = kernel.dims;
     let count = result.element_count();
     let mut params = vec![word(count)?];
@@ -121,7 +121,7 @@ fn depthwise(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Resu
     params.extend(ends);
     source.gpu().record(&Dispatch {
         kernel: &kernels::DEPTHWISE_CONV2D,
-        constants: &[code],
+        constants: &[],
         operands: &[
             source.operand(),
             kernel.weight.operand(),
@@ -135,7 +135,7 @@ fn depthwise(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Resu
 }
 
 fn direct(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Result<()> {
-    let (code, ends) = activation_code(kernel.options.activation);
+    let ends = activation_words(kernel.options.activation);
     let [out, group_inputs, kernel_height, kernel_width] = kernel.dims;
     let groups = kernel.options.groups;
     let batch = source.dims[0];
@@ -152,7 +152,7 @@ fn direct(source: &GpuTensor, kernel: &GpuKernel, result: &GpuTensor) -> Result<
         params.extend(ends);
         source.gpu().record(&Dispatch {
             kernel: &kernels::CONV2D,
-            constants: &[pixels_each, code],
+            constants: &[pixels_each],
             operands: &[
                 source.operand(),
                 kernel.weight.operand(),

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::tensor::{Binary, DType, Unary};
 
 /// A function's number in shared/activation.wgsl, and its parameters. No function is number 0.
-pub(super) fn activation_code(function: Option<Unary>) -> (u32, [u32; 2]) {
+pub(super) fn activation_words(function: Option<Unary>) -> [u32; 3] {
     let (code, [low, high]) = match function {
         None => (0, [0.0, 0.0]),
         Some(Unary::Relu) => (1, [0.0, 0.0]),
@@ -27,19 +27,19 @@ pub(super) fn activation_code(function: Option<Unary>) -> (u32, [u32; 2]) {
         Some(Unary::Neg) => (15, [0.0, 0.0]),
         Some(Unary::Clamp(low, high)) => (16, [low, high]),
     };
-    (code, [low.to_bits(), high.to_bits()])
+    [code, low.to_bits(), high.to_bits()]
 }
 
 pub(super) fn unary(source: &GpuTensor, op: Unary) -> Result<GpuTensor> {
     source.check_f32("unary")?;
     let result = source.gpu().empty(&source.dims, DType::F32)?;
     let count = result.element_count();
-    let (code, [low, high]) = activation_code(Some(op));
+    let [code, low, high] = activation_words(Some(op));
     source.gpu().record(&Dispatch {
         kernel: &kernels::UNARY,
-        constants: &[code],
+        constants: &[],
         operands: &[source.operand(), result.operand()],
-        params: &[word(count)?, low, high],
+        params: &[word(count)?, code, low, high],
         workgroups: grid(count as u64, 256),
         work: count as u64,
     })?;
@@ -76,11 +76,11 @@ pub(super) fn binary(first: &GpuTensor, second: &GpuTensor, op: Binary, dims: &[
     };
     let strides = [broadcast_strides(&first.dims, dims), broadcast_strides(&second.dims, dims)];
     let layout = Layout::merged(dims, [&strides[0], &strides[1]]);
-    let mut params = vec![word(count)?, word(layout.dims.len())?, 0, 0];
+    let mut params = vec![word(count)?, word(layout.dims.len())?, code, 0];
     params.extend(layout.words(op.name())?);
     first.gpu().record(&Dispatch {
         kernel: &kernels::BINARY,
-        constants: &[code],
+        constants: &[],
         operands: &[first.operand(), second.operand(), result.operand()],
         params: &params,
         workgroups: grid(count as u64, 256),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::elementwise::activation_code;
+use super::elementwise::activation_words;
 use super::pool::Storage;
 use super::recording::{Dispatch, GRID_SIDE, Operand, grid};
 use super::{Gpu, GpuTensor, kernels, shape, word};
@@ -60,9 +60,13 @@ fn scheme_code(scheme: Scheme) -> u32 {
 impl GpuMatrix {
     /// Takes a tensor `[rows, cols]`, whose buffer it shares.
     pub(super) fn dense(weight: &GpuTensor) -> Result<Self> {
+        Ok(Self::dense_in_parts(weight, weight.gpu().inner.limits.max_storage_buffer_binding_size))
+    }
+
+    pub(super) fn dense_in_parts(weight: &GpuTensor, limit: u64) -> Self {
         let gpu = weight.gpu().clone();
         let (rows, cols) = (weight.dims[0], weight.dims[1]);
-        let step = rows_of_part(rows, cols * 4, gpu.inner.limits.max_storage_buffer_binding_size);
+        let step = rows_of_part(rows, cols * 4, limit);
         let parts = (0..rows).step_by(step.max(1)).map(|first| Part {
             first,
             rows: step.min(rows - first),
@@ -72,7 +76,7 @@ impl GpuMatrix {
             },
         });
         let parts = parts.collect();
-        Ok(Self { gpu, rows, cols, parts })
+        Self { gpu, rows, cols, parts }
     }
 
     /// Uploads a quantised matrix as it is.
@@ -80,7 +84,7 @@ impl GpuMatrix {
         Self::quantized_in_parts(blocks, gpu, gpu.inner.limits.max_storage_buffer_binding_size)
     }
 
-    fn quantized_in_parts(blocks: &QuantizedBlocks, gpu: &Gpu, limit: u64) -> Result<Self> {
+    pub(super) fn quantized_in_parts(blocks: &QuantizedBlocks, gpu: &Gpu, limit: u64) -> Result<Self> {
         let (rows, cols, scheme) = (blocks.rows(), blocks.cols(), blocks.scheme());
         let row_blocks = cols / crate::bundle::BLOCK;
         let row_bytes = row_blocks * scheme.block_bytes();
@@ -163,7 +167,7 @@ pub(super) struct Product<'a> {
 
 impl Product<'_> {
     pub(super) fn record(&self, gpu: &Gpu) -> Result<()> {
-        let (code, [low, high]) = activation_code(self.activation);
+        let [code, low, high] = activation_words(self.activation);
         let (bias_code, bias) = match self.bias {
             None => (0, self.first),
             Some(Bias::Columns(bias)) => (1, bias.operand()),
@@ -174,7 +178,7 @@ impl Product<'_> {
             let batch = (self.batch - start).min(GRID_SIDE as usize);
             gpu.record(&Dispatch {
                 kernel: &kernels::MATMUL,
-                constants: &[u32::from(self.transposed), bias_code, code],
+                constants: &[],
                 operands: &[self.first, self.second, bias, self.result],
                 params: &[
                     word(self.rows)?,
@@ -186,6 +190,9 @@ impl Product<'_> {
                     word(self.result_row)?,
                     word(self.result_column)?,
                     word(start)?,
+                    u32::from(self.transposed),
+                    bias_code,
+                    code,
                     low,
                     high,
                 ],
@@ -274,14 +281,15 @@ impl Linear<'_> {
     }
 
     fn matvec(&self, gpu: &Gpu, matrix: Operand<'_>) -> Result<()> {
-        let (code, [low, high]) = activation_code(self.activation);
+        let [code, low, high] = activation_words(self.activation);
         let bias = self.bias.unwrap_or(self.source);
+        let has_bias = u32::from(self.bias.is_some());
         let (columns, inner, outputs) = (word(self.part.rows)?, word(self.inner)?, word(self.outputs)?);
         gpu.record(&Dispatch {
             kernel: &kernels::MATVEC,
-            constants: &[u32::from(self.bias.is_some()), code],
+            constants: &[],
             operands: &[self.source.operand(), matrix, bias.operand(), self.result.operand()],
-            params: &[columns, inner, outputs, word(self.part.first)?, low, high],
+            params: &[columns, inner, outputs, word(self.part.first)?, has_bias, code, low, high],
             workgroups: self.matvec_grid()?,
             work: self.work(),
         })
@@ -307,11 +315,11 @@ impl Linear<'_> {
     }
 
     fn quantized(&self, gpu: &Gpu, scheme: Scheme, [values, scales, minimums]: [&Rc<Storage>; 3]) -> Result<()> {
-        let (code, [low, high]) = activation_code(self.activation);
+        let [code, low, high] = activation_words(self.activation);
         let bias = self.bias.unwrap_or(self.source);
-        let constants = [scheme_code(scheme), u32::from(self.bias.is_some()), code];
+        let has_bias = u32::from(self.bias.is_some());
         let (columns, inner, outputs) = (word(self.part.rows)?, word(self.inner)?, word(self.outputs)?);
-        let ends = [outputs, word(self.part.first)?, low, high];
+        let ends = [outputs, word(self.part.first)?, has_bias, code, low, high];
         let operands = [
             self.source.operand(),
             whole(values),
@@ -320,7 +328,7 @@ impl Linear<'_> {
             bias.operand(),
             self.result.operand(),
         ];
-        let mut params = Vec::with_capacity(7);
+        let mut params = Vec::with_capacity(9);
         let is_matvec = self.count <= MATVEC_ROWS;
         if !is_matvec {
             params.push(word(self.count)?);
@@ -329,7 +337,7 @@ impl Linear<'_> {
         params.extend(ends);
         gpu.record(&Dispatch {
             kernel: if is_matvec { &kernels::QUANTIZED_MATVEC } else { &kernels::QUANTIZED_MATMUL },
-            constants: &constants,
+            constants: &[scheme_code(scheme)],
             operands: &operands,
             params: &params,
             workgroups: if is_matvec {

@@ -30,6 +30,8 @@ mod read_back;
 mod recording;
 mod self_test;
 mod shape;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;
 
 use std::rc::Rc;
 

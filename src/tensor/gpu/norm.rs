@@ -6,11 +6,6 @@ use crate::error::Result;
 use crate::tensor::gpu::kernels::Kernel;
 use crate::tensor::{DType, Reduce};
 
-/// Invocations that share a row.
-fn lanes(size: usize) -> u32 {
-    if size > 2048 { 256 } else { 64 }
-}
-
 /// Rows along the last axis, and their size.
 fn rows(source: &GpuTensor) -> (usize, usize) {
     let size = source.dims.last().copied().unwrap_or(1);
@@ -37,7 +32,7 @@ fn by_row(
     words.extend_from_slice(params);
     source.gpu().record(&Dispatch {
         kernel,
-        constants: &[lanes(size)],
+        constants: &[],
         operands: &operands,
         params: &words,
         workgroups: grid(rows as u64, 1),
@@ -63,13 +58,16 @@ pub(super) fn reduce(source: &GpuTensor, op: Reduce, axis: usize) -> Result<GpuT
         Reduce::Min => 3,
     };
     let is_row = inner == 1;
-    let constants = [code, lanes(size)];
-    let params = [word(count)?, word(size)?, word(inner)?];
+    let mut params = vec![word(count)?, word(size)?];
+    if !is_row {
+        params.push(word(inner)?);
+    }
+    params.push(code);
     source.gpu().record(&Dispatch {
         kernel: if is_row { &kernels::REDUCE_ROW } else { &kernels::REDUCE_AXIS },
-        constants: if is_row { &constants } else { &constants[..1] },
+        constants: &[],
         operands: &[source.operand(), result.operand()],
-        params: if is_row { &params[..2] } else { &params },
+        params: &params,
         workgroups: grid(count as u64, if is_row { 1 } else { 64 }),
         work: (count * size) as u64,
     })?;

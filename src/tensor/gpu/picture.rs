@@ -23,10 +23,11 @@ pub(super) fn pool2d(source: &GpuTensor, options: &Pool) -> Result<GpuTensor> {
     let count = result.element_count();
     let sizes = [count, height, width, rows, columns, options.kernel[0], options.kernel[1]];
     let places = [options.stride[0], options.stride[1], options.padding.top, options.padding.left];
-    let params: Vec<u32> = sizes.into_iter().chain(places).map(word).collect::<Result<_>>()?;
+    let mut params: Vec<u32> = sizes.into_iter().chain(places).map(word).collect::<Result<_>>()?;
+    params.push(u32::from(options.kind == PoolKind::Mean));
     source.gpu().record(&Dispatch {
         kernel: &kernels::POOL2D,
-        constants: &[u32::from(options.kind == PoolKind::Mean)],
+        constants: &[],
         operands: &[source.operand(), result.operand()],
         params: &params,
         workgroups: grid(count as u64, 64),
@@ -51,9 +52,9 @@ pub(super) fn resize(source: &GpuTensor, height: usize, width: usize, mode: Resi
     };
     source.gpu().record(&Dispatch {
         kernel: &kernels::RESIZE,
-        constants: &[code],
+        constants: &[],
         operands: &[source.operand(), result.operand()],
-        params: &[word(count)?, word(from_height)?, word(from_width)?, word(height)?, word(width)?],
+        params: &[word(count)?, word(from_height)?, word(from_width)?, word(height)?, word(width)?, code],
         workgroups: grid(count as u64, 64),
         work: 4 * count as u64,
     })?;

@@ -1,6 +1,6 @@
 //! Buffers, used again instead of made again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::Gpu;
@@ -37,15 +37,14 @@ impl Drop for Storage {
         // Nothing drops a tensor while it holds the state; if that ever changed, the buffer would merely not be kept.
         if let Ok(mut state) = self.gpu.inner.state.try_borrow_mut() {
             let recording = state.recording.number();
-            let free = Free { buffer: self.buffer.clone(), id: self.id, last_use: recording };
-            state.pool.put(free, self.kept);
+            let free = Free { buffer: self.buffer.clone(), last_use: recording };
+            state.pool.put(self.id, free, self.kept);
         }
     }
 }
 
 struct Free {
     buffer: wgpu::Buffer,
-    id: u64,
     /// The recording during which it was given back: until that is submitted, the recording may still use it.
     last_use: u64,
 }
@@ -53,7 +52,9 @@ struct Free {
 /// Unused buffers by size, and the numbers of those that were let go.
 #[derive(Default)]
 pub(super) struct Pool {
-    free: HashMap<u64, Vec<Free>>,
+    /// By size, then by number: the lowest is taken first, so that equal pieces of work get equal buffers, and the bind
+    /// groups of the last time serve again.
+    free: HashMap<u64, BTreeMap<u64, Free>>,
     free_bytes: u64,
     next_id: u64,
     dropped: HashSet<u64>,
@@ -83,10 +84,10 @@ impl Pool {
         self.used_bytes += size;
         if let Some(free) = self.free.get_mut(&size) {
             let usable = |free: &Free| first_write == FirstWrite::Recorded || free.last_use < current;
-            if let Some(found) = free.iter().rposition(usable) {
-                let free = free.swap_remove(found);
+            let found = free.iter().find(|(_, free)| usable(free)).map(|(id, _)| *id);
+            if let Some((id, found)) = found.and_then(|id| free.remove_entry(&id)) {
                 self.free_bytes -= size;
-                return (free.buffer, free.id);
+                return (found.buffer, id);
             }
         }
         self.create(device, size)
@@ -109,14 +110,14 @@ impl Pool {
         (buffer, self.next_id)
     }
 
-    fn put(&mut self, free: Free, kept: bool) {
+    fn put(&mut self, id: u64, free: Free, kept: bool) {
         let size = free.buffer.size();
         self.used_bytes -= size;
         if kept && self.free_bytes + size <= KEPT_BYTES {
             self.free_bytes += size;
-            self.free.entry(size).or_default().push(free);
+            self.free.entry(size).or_default().insert(id, free);
         } else {
-            self.dropped.insert(free.id);
+            self.dropped.insert(id);
         }
     }
 

@@ -188,7 +188,8 @@ fn difference(dtype: DType, expected: &[u32], found: &[u32]) -> Option<String> {
     let expected: &[f32] = bytemuck::cast_slice(expected);
     let found: &[f32] = bytemuck::cast_slice(found);
     let size = expected.iter().fold(1f32, |size, x| size.max(x.abs()));
-    let place = expected.iter().zip(found).position(|(a, b)| !((a - b).abs() <= TOLERANCE * size))?;
+    let close = |a: f32, b: f32| (a - b).abs() <= TOLERANCE * size; // not so for NaN
+    let place = expected.iter().zip(found).position(|(a, b)| !close(*a, *b))?;
     Some(format!("element {place}: expected {}, found {}", expected[place], found[place]))
 }
 

@@ -9,3 +9,4 @@ pub mod golden;
 pub mod host;
 pub mod inspect;
 pub mod part;
+pub mod run;

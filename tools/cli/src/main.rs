@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bubo::bundle::{Manifest, Scheme};
+use bubo::session::AskOptions;
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bench;
 use bubo_cli::convert::quantize::{Fit, Target};
 use bubo_cli::golden::{self, Golden};
+use bubo_cli::run::{self, Request};
 use bubo_cli::{bundle, inspect};
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -21,6 +23,41 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Ask a question about a picture, a sound, or both.
+    Run {
+        /// Folder of the bundle.
+        #[arg(long, default_value = "bundles/bubo-mini")]
+        bundle: PathBuf,
+        /// Picture: JPEG, PNG, WebP, GIF (its first frame) or BMP.
+        #[arg(long)]
+        image: Option<PathBuf>,
+        /// Sound: WAV, FLAC, OGG, MP3 or M4A.
+        #[arg(long)]
+        audio: Option<PathBuf>,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+        /// Print one JSON object instead of words.
+        #[arg(long)]
+        json: bool,
+        /// Write the picture with its things outlined, as PNG.
+        #[arg(long)]
+        overlay: Option<PathBuf>,
+        /// Longest answer, in tokens.
+        #[arg(long, default_value_t = AskOptions::default().max_tokens)]
+        max_tokens: usize,
+        /// 0 gives the most likely answer, more gives more varied ones.
+        #[arg(long, default_value_t = 0.0)]
+        temperature: f32,
+        /// The same number gives the same answer.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// Leave everything to the language model, also what boxes, tags and sounds know better.
+        #[arg(long)]
+        no_evidence: bool,
+        /// The question; without one, what is seen and heard is printed.
+        question: Option<String>,
+    },
     /// Build bubo-mini from the packages that hold its parts; does nothing if nothing changed.
     Bundle {
         /// Folder with the unpacked packages, each in a folder of its name, as `cargo xtask bundle` fetches them.
@@ -127,6 +164,23 @@ impl Blocks {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
+        Command::Run {
+            bundle,
+            image,
+            audio,
+            device,
+            json,
+            overlay,
+            max_tokens,
+            temperature,
+            seed,
+            no_evidence,
+            question,
+        } => {
+            let options = AskOptions { max_tokens, temperature, seed, evidence: !no_evidence, ..AskOptions::default() };
+            let request = Request { bundle, image, audio, question, overlay, json, options };
+            pollster::block_on(run::run(&request, device.open()?))?;
+        }
         Command::Bundle { parts, out } => {
             let (manifest, built) = bundle::build(&parts, &out, &mut |step| eprintln!("{step}"))?;
             summary(&manifest, &out, if built { "built" } else { "is up to date" });

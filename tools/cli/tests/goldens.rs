@@ -64,6 +64,16 @@ fn masks_are_cleaned_as_in_the_original() {
 }
 
 #[test]
+fn prompts_and_matching_replies_are_the_original() {
+    check("text_level");
+}
+
+#[test]
+fn few_words_are_tied_to_the_wrong_thing() {
+    check("matcher_pairs");
+}
+
+#[test]
 fn qformers_equal_the_original() {
     for name in ["qformer_vision", "qformer_audio", "qformer_hf"] {
         check(name);

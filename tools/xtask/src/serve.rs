@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Result, anyhow};
 use tiny_http::{Header, Method, Request, Response, ResponseBox, Server, StatusCode};
 
-use crate::{places, samples};
+use crate::{places, process::say, samples};
 
 const WORKERS: usize = 8;
 
@@ -82,6 +82,10 @@ pub fn start(site: Site, port: u16) -> Result<u16> {
 /// # Errors
 /// The port is taken.
 pub fn serve(port: u16) -> Result<()> {
+    let built = [("pkg/dist/bubo.js", "web"), ("bundles/bubo-mini/bundle.json", "bundle")];
+    for (file, command) in built.iter().filter(|(file, _)| !places::root().join(file).is_file()) {
+        say(format!("{file} is missing: `cargo xtask {command}` builds it"));
+    }
     let port = start(Site::of_checkout(), port)?;
     println!("http://localhost:{port}/");
     loop {

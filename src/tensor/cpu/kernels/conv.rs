@@ -75,6 +75,24 @@ impl PackedConv {
         Self { shape, weights, bias, finish }
     }
 
+    /// The weights as they were given, for operations that want them so.
+    pub(crate) fn unpack(&self) -> (Vec<f32>, &[f32]) {
+        let weight = match &self.weights {
+            Weights::Depthwise(weight) => weight.clone(),
+            Weights::Dense(groups) => {
+                let rows = self.shape.out / self.shape.groups;
+                groups.iter().flat_map(|group| (0..rows).flat_map(|row| group.row(row))).collect()
+            }
+        };
+        (weight, &self.bias)
+    }
+
+    /// Rows and columns of the result for a picture of that size, which the kernel fits into.
+    pub(crate) fn out_size(&self, size: [usize; 2]) -> [usize; 2] {
+        let Shape { kernel, stride, dilation, before, after, .. } = self.shape;
+        [0, 1].map(|i| (size[i] + before[i] + after[i] - dilation[i] * (kernel[i] - 1) - 1) / stride[i] + 1)
+    }
+
     /// Convolves one picture of `size` (rows, columns) into `out` `[out, out_size]`.
     pub(crate) fn run(&self, picture: &[f32], size: [usize; 2], out_size: [usize; 2], out: &mut [f32]) {
         let Shape { kernel, stride, before, after, .. } = self.shape;
@@ -114,7 +132,7 @@ impl PackedConv {
         padded.resize(channels * layout.plane() + 2 * COLUMNS, 0.0);
         let planes = picture.chunks_exact((size[0] * size[1]).max(1)).zip(padded.chunks_exact_mut(layout.plane()));
         for (plane, padded) in planes {
-            for (row, numbers) in plane.chunks_exact(size[1]).enumerate() {
+            for (row, numbers) in plane.chunks_exact(size[1].max(1)).enumerate() {
                 let row = row + before[0];
                 if phases == 1 {
                     padded[row * width + before[1]..][..size[1]].copy_from_slice(numbers);

@@ -39,6 +39,27 @@ impl Finish {
     }
 }
 
+impl Finish {
+    /// For what is left over from vectors.
+    pub(crate) fn apply_one(self, x: f32) -> f32 {
+        match self {
+            Finish::None => x,
+            // Not `clamp`, which loses what is not a number and panics on an empty range.
+            Finish::Clamp(low, high) => {
+                let x = if low > x { low } else { x };
+                if high < x { high } else { x }
+            }
+            Finish::Leaky(slope) => {
+                if x > 0.0 {
+                    x
+                } else {
+                    slope * x
+                }
+            }
+        }
+    }
+}
+
 /// A row-major matrix `[rows, depth]` in panels of four rows: `[rows / 4, depth, 4]`, the last filled up with zeros.
 #[derive(Debug, Clone)]
 pub(crate) struct PackedRows {
@@ -56,6 +77,11 @@ impl PackedRows {
             }
         }
         Self { depth, values }
+    }
+
+    /// One row, unpacked.
+    pub(crate) fn row(&self, row: usize) -> impl Iterator<Item = f32> + '_ {
+        self.panel(row / ROWS).iter().map(move |numbers| numbers[row % ROWS])
     }
 
     /// Four rows.
@@ -95,14 +121,6 @@ impl PackedColumns {
             }
         }
         Self { rows, depth, values }
-    }
-
-    /// Writes row `row` of the matrix that was packed into `out`, which has `depth` places.
-    pub(crate) fn unpack_row(&self, row: usize, out: &mut [f32]) {
-        let panel = &self.values[row / COLUMNS * self.depth..][..self.depth];
-        for (out, numbers) in out.iter_mut().zip(panel) {
-            *out = numbers[row % COLUMNS / 8][row % 8];
-        }
     }
 
     /// `x` `[count, depth]` times the packed matrix, plus `bias` `[rows]`: `out` `[count, rows]`.

@@ -1,7 +1,13 @@
 //! Kernels of the CPU engine, on slices: they know nothing of tensors, and so can be timed alone (`benches/`).
+#![allow(clippy::needless_range_loop, reason = "register tiles are indexed by place, several at a time")]
 
+pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod dot;
+pub(crate) mod elementwise;
 pub(crate) mod gemm;
+pub(crate) mod norm;
+pub(crate) mod picture;
 pub(crate) mod quantized;
 pub(crate) mod simd;
 

@@ -433,7 +433,7 @@ mod x86 {
         }
         #[inline(always)]
         fn store(self, v: __m256, to: &mut [f32; 8]) {
-            avx2!(_mm256_storeu_ps(to.as_mut_ptr(), v))
+            avx2!(_mm256_storeu_ps(to.as_mut_ptr(), v));
         }
         #[inline(always)]
         fn load_f16(self, from: &[f16; 8]) -> __m256 {

@@ -6,9 +6,6 @@
 //   result / sum
 //
 // Hidden keys (mask −∞) get the share 0 by a test, not by arithmetic with infinities, which WGSL does not promise.
-override DIM: u32 = 64u;
-override MASKED: u32 = 0u;
-
 struct Params {
     rows: u32,
     heads: u32,
@@ -20,6 +17,8 @@ struct Params {
     // Keys that the first query sees; each further query sees one more.
     first_visible: u32,
     scale: f32,
+    dim: u32,
+    masked: u32,
     mask_batch: u32,
     mask_head: u32,
     mask_query: u32,
@@ -35,10 +34,12 @@ struct Params {
 
 const LANES = 64u;
 const COLUMNS = 4u;
+// Numbers of the widest head.
+const WIDEST = 512u;
 const LOWEST = -3.0e38;
 const HIDDEN = -1.0e30;
 
-var<workgroup> scaled_query: array<f32, DIM>;
+var<workgroup> scaled_query: array<f32, WIDEST>;
 var<workgroup> scores: array<f32, LANES>;
 var<workgroup> shares: array<f32, LANES>;
 
@@ -61,8 +62,8 @@ fn main(
     let key_head = batch * params.key_heads + head / (params.heads / params.key_heads);
     let visible = min(params.key_count, params.first_visible + query_place);
     let mask_start = batch * params.mask_batch + head * params.mask_head + query_place * params.mask_query;
-    for (var i = lane; i < DIM; i += LANES) {
-        scaled_query[i] = query[row * DIM + i] * params.scale;
+    for (var i = lane; i < params.dim; i += LANES) {
+        scaled_query[i] = query[row * params.dim + i] * params.scale;
     }
     workgroupBarrier();
 
@@ -73,12 +74,12 @@ fn main(
         let count = min(LANES, visible - first);
         var score = LOWEST;
         if lane < count {
-            let start = (key_head * params.capacity + first + lane) * DIM;
+            let start = (key_head * params.capacity + first + lane) * params.dim;
             var product = 0.0;
-            for (var i = 0u; i < DIM; i++) {
+            for (var i = 0u; i < params.dim; i++) {
                 product += scaled_query[i] * key[start + i];
             }
-            if MASKED == 1u {
+            if params.masked == 1u {
                 product += mask[mask_start + (first + lane) * params.mask_key];
             }
             score = max(product, LOWEST);

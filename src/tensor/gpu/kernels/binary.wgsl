@@ -1,11 +1,10 @@
-// A function of two broadcast operands. OPERATION numbers them as `Binary` does.
-override OPERATION: u32 = 0u;
+// A function of two broadcast operands. `operation` numbers them as `Binary` does.
 
 struct Params {
     count: u32,
     rank: u32,
-    padding_0: u32,
-    padding_1: u32,
+    operation: u32,
+    padding: u32,
     dims: array<vec4<u32>, 2>,
     first_strides: array<vec4<u32>, 2>,
     second_strides: array<vec4<u32>, 2>,
@@ -17,7 +16,7 @@ struct Params {
 @group(1) @binding(2) var<storage, read_write> result: array<f32>;
 
 fn combine(a: f32, b: f32) -> f32 {
-    switch OPERATION {
+    switch params.operation {
         case 0u: { return a + b; }
         case 1u: { return a - b; }
         case 2u: { return a * b; }

@@ -21,6 +21,7 @@ struct Params {
     group_outputs: u32,
     has_bias: u32,
     plane_start: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -85,7 +86,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
                 value += bias[channel];
             }
             let at = (picture * params.groups * params.group_outputs + channel) * pixels + pixel;
-            result[at] = activate(value, params.low, params.high);
+            result[at] = activate(params.activation, value, params.low, params.high);
         }
     }
 }

@@ -17,6 +17,7 @@ struct Params {
     channels: u32,
     group_outputs: u32,
     has_bias: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -62,5 +63,5 @@ fn main(
     if params.has_bias == 1u {
         total += bias[out_channel];
     }
-    result[i] = activate(total, params.low, params.high);
+    result[i] = activate(params.activation, total, params.low, params.high);
 }

@@ -2,12 +2,9 @@
 // the result in registers; a workgroup of 8 × 8 invocations makes 32 × 32.
 //
 // - first: [batch, rows, inner]
-// - second: [batch, inner, columns] or, TRANSPOSED, [batch, columns, inner]
+// - second: [batch, inner, columns] or, transposed, [batch, columns, inner]
 // - result: element (batch, row, column) lies at batch · result_batch + row · result_row + result_column + column, so
 //   that the parts of a matrix split by rows write side by side
-override TRANSPOSED: u32 = 0u;
-// 0: none; 1: one a column; 2: one a row.
-override BIAS: u32 = 0u;
 
 struct Params {
     rows: u32,
@@ -19,6 +16,10 @@ struct Params {
     result_row: u32,
     result_column: u32,
     batch_start: u32,
+    transposed: u32,
+    // 0: none; 1: one a column; 2: one a row.
+    bias: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -41,9 +42,9 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let rows = min(vec4<u32>(row) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.rows - 1u));
     let columns = min(vec4<u32>(column) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(params.columns - 1u));
     let first_at = vec4<u32>(batch * params.first_batch) + rows * params.inner;
-    let second_stride = select(1u, params.inner, TRANSPOSED == 1u);
+    let second_stride = select(1u, params.inner, params.transposed == 1u);
     let second_at = vec4<u32>(batch * params.second_batch) + columns * second_stride;
-    let step = select(params.columns, 1u, TRANSPOSED == 1u);
+    let step = select(params.columns, 1u, params.transposed == 1u);
 
     var total_0 = vec4<f32>();
     var total_1 = vec4<f32>();
@@ -59,24 +60,21 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         total_2 += first[first_at.z + k] * b;
         total_3 += first[first_at.w + k] * b;
     }
-    write_row(batch, row, column, total_0);
-    write_row(batch, row + 1u, column, total_1);
-    write_row(batch, row + 2u, column, total_2);
-    write_row(batch, row + 3u, column, total_3);
+    let totals = mat4x4<f32>(total_0, total_1, total_2, total_3);
+    for (var i = 0u; i < min(4u, params.rows - row); i++) {
+        write_row(batch, row + i, column, totals[i]);
+    }
 }
 
 fn write_row(batch: u32, row: u32, column: u32, totals: vec4<f32>) {
-    if row >= params.rows {
-        return;
-    }
     let start = batch * params.result_batch + row * params.result_row + params.result_column;
     for (var i = 0u; i < min(4u, params.columns - column); i++) {
         var value = totals[i];
-        if BIAS == 1u {
+        if params.bias == 1u {
             value += bias[params.result_column + column + i];
-        } else if BIAS == 2u {
+        } else if params.bias == 2u {
             value += bias[row];
         }
-        result[start + column + i] = activate(value, params.low, params.high);
+        result[start + column + i] = activate(params.activation, value, params.low, params.high);
     }
 }

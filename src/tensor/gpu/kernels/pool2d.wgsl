@@ -1,6 +1,4 @@
 // Maximum or mean over windows; padding does not count.
-// 0: maximum; 1: mean.
-override OPERATION: u32 = 0u;
 
 struct Params {
     count: u32,
@@ -14,6 +12,8 @@ struct Params {
     stride_columns: u32,
     top: u32,
     left: u32,
+    // 0: maximum; 1: mean.
+    operation: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -50,7 +50,7 @@ fn main(
             largest = max(largest, value);
         }
     }
-    if OPERATION == 0u {
+    if params.operation == 0u {
         result[i] = largest;
     } else {
         result[i] = total / f32((end_row - first_row) * (end_column - first_column));

@@ -1,13 +1,13 @@
 // Many vectors through a quantised matrix [columns, inner]. An invocation holds a 4 × 4 tile of the result: 4 vectors
 // by 4 rows of the matrix, so that every packed word that it reads serves 4 vectors.
-override BIAS: u32 = 0u;
-
 struct Params {
     rows: u32,
     columns: u32,
     inner: u32,
     result_row: u32,
     result_column: u32,
+    has_bias: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -70,9 +70,9 @@ fn write_row(row: u32, column: u32, totals: vec4<f32>) {
     for (var i = 0u; i < min(4u, params.columns - column); i++) {
         let place = params.result_column + column + i;
         var value = totals[i];
-        if BIAS == 1u {
+        if params.has_bias == 1u {
             value += bias[place];
         }
-        result[row * params.result_row + place] = activate(value, params.low, params.high);
+        result[row * params.result_row + place] = activate(params.activation, value, params.low, params.high);
     }
 }

@@ -1,12 +1,12 @@
 // A few vectors through a quantised matrix [columns, inner]: a workgroup of 64 makes 4 results of one vector, 16 lanes
 // each; a lane takes 8 numbers of a block at a time, and numbers are made of the packed words in registers.
-override BIAS: u32 = 0u;
-
 struct Params {
     columns: u32,
     inner: u32,
     result_row: u32,
     result_column: u32,
+    has_bias: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -55,8 +55,8 @@ fn main(
         total += sums[lane + i];
     }
     let place = params.result_column + column;
-    if BIAS == 1u {
+    if params.has_bias == 1u {
         total += bias[place];
     }
-    result[workgroup.z * params.result_row + place] = activate(total, params.low, params.high);
+    result[workgroup.z * params.result_row + place] = activate(params.activation, total, params.low, params.high);
 }

@@ -1,11 +1,11 @@
 // Sum, mean, maximum or minimum along a middle axis: one invocation a result, which walks the axis.
-// OPERATION numbers them as `Reduce` does.
-override OPERATION: u32 = 0u;
+// `operation` numbers them as `Reduce` does.
 
 struct Params {
     count: u32,
     size: u32,
     inner: u32,
+    operation: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -26,13 +26,13 @@ fn main(
     var total = source[start];
     for (var place = 1u; place < params.size; place++) {
         let value = source[start + place * params.inner];
-        switch OPERATION {
+        switch params.operation {
             case 2u: { total = max(total, value); }
             case 3u: { total = min(total, value); }
             default: { total += value; }
         }
     }
-    if OPERATION == 1u {
+    if params.operation == 1u {
         total /= f32(params.size);
     }
     result[i] = total;

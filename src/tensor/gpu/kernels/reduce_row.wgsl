@@ -1,9 +1,9 @@
-// Sum, mean, maximum or minimum along the last axis: one workgroup a row. OPERATION numbers them as `Reduce` does.
-override OPERATION: u32 = 0u;
+// Sum, mean, maximum or minimum along the last axis: one workgroup a row. `operation` numbers them as `Reduce` does.
 
 struct Params {
     rows: u32,
     size: u32,
+    operation: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -22,18 +22,18 @@ fn main(
     }
     let start = row * params.size;
     var total: f32;
-    if OPERATION < 2u {
+    if params.operation < 2u {
         var sum = 0.0;
         for (var i = lane; i < params.size; i += LANES) {
             sum += source[start + i];
         }
         total = workgroup_sum(lane, sum);
-        if OPERATION == 1u {
+        if params.operation == 1u {
             total /= f32(params.size);
         }
     } else {
         // A minimum is the negated maximum of the negated numbers.
-        let sign = select(1.0, -1.0, OPERATION == 3u);
+        let sign = select(1.0, -1.0, params.operation == 3u);
         var largest = sign * source[start];
         for (var i = lane; i < params.size; i += LANES) {
             largest = max(largest, sign * source[start + i]);

@@ -1,6 +1,4 @@
 // Resamples pictures. Positions are fractions of integers, so no rounding moves a pixel.
-// MODE numbers them as `Resize` does: 0 nearest, 1 bilinear, 2 bilinear with aligned corners.
-override MODE: u32 = 0u;
 
 struct Params {
     count: u32,
@@ -8,6 +6,8 @@ struct Params {
     width: u32,
     out_height: u32,
     out_width: u32,
+    // 0: nearest; 1: bilinear; 2: bilinear with aligned corners.
+    mode: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -23,7 +23,7 @@ struct Position {
 fn position(place: u32, from_size: u32, to_size: u32) -> Position {
     var numerator: u32;
     var denominator: u32;
-    if MODE == 1u {
+    if params.mode == 1u {
         // (place + 1/2) · from / to − 1/2, not below 0.
         denominator = 2u * to_size;
         numerator = max((2u * place + 1u) * from_size, to_size) - to_size;
@@ -48,7 +48,7 @@ fn main(
     let column = i % params.out_width;
     let row = (i / params.out_width) % params.out_height;
     let start = i / (params.out_width * params.out_height) * params.height * params.width;
-    if MODE == 0u {
+    if params.mode == 0u {
         let y = row * params.height / params.out_height;
         let x = column * params.width / params.out_width;
         result[i] = source[start + y * params.width + x];

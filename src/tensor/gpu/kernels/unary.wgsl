@@ -1,6 +1,7 @@
 // A function of one number, see shared/activation.wgsl.
 struct Params {
     count: u32,
+    activation: u32,
     low: f32,
     high: f32,
 }
@@ -17,6 +18,6 @@ fn main(
 ) {
     let i = workgroup_number(workgroup, grid) * 256u + lane;
     if i < params.count {
-        result[i] = activate(source[i], params.low, params.high);
+        result[i] = activate(params.activation, source[i], params.low, params.high);
     }
 }

@@ -23,10 +23,10 @@ const DESCRIPTION: &str = "Small pretrained parts from package registries: Image
 pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::Result<(Manifest, bool)> {
     let stamp_file = out.with_extension("stamp");
     let stamp = stamp(parts)?;
-    if fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp) {
-        if let Some(manifest) = intact(out) {
-            return Ok((manifest, false));
-        }
+    if fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp)
+        && let Some(manifest) = intact(out)
+    {
+        return Ok((manifest, false));
     }
     let mut writer = BundleWriter::new(out, "bubo-mini", env!("CARGO_PKG_VERSION"), DESCRIPTION)?;
     for recipe in MINI {

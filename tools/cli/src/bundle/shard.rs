@@ -4,6 +4,9 @@ use bubo::bundle::{Format, MAX_SHARD_HEADER_BYTES, Piece, Section, TensorEntry};
 use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
+/// Bytes of values, scales and minima.
+pub(super) type Sections = Vec<(Section, Vec<u8>)>;
+
 /// Some rows of a tensor, as they are stored.
 pub(super) struct StoredPiece {
     /// Index in the manifest's tensors.
@@ -14,8 +17,7 @@ pub(super) struct StoredPiece {
     pub(super) shape: Vec<usize>,
     pub(super) rows: [usize; 2],
     pub(super) piece_count: usize,
-    /// Values, scales, minima.
-    pub(super) sections: Vec<(Section, Vec<u8>)>,
+    pub(super) sections: Sections,
 }
 
 impl StoredPiece {

@@ -9,7 +9,7 @@ use bubo::bundle::{
 };
 use sha2::{Digest, Sha256};
 
-use super::shard::{self, StoredPiece, hex};
+use super::shard::{self, Sections, StoredPiece, hex};
 use crate::convert::{Part, StoredTensor};
 
 /// No shard is longer, header not counted.
@@ -206,10 +206,10 @@ fn write_file(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// Rows of a tensor (a number alone is one) and bytes of each.
 fn rows_of(shape: &[usize], bytes: usize) -> (usize, usize) {
     let rows = shape.first().copied().unwrap_or(1);
-    (rows, if rows == 0 { 0 } else { bytes / rows })
+    (rows, bytes.checked_div(rows).unwrap_or(0))
 }
 
-fn sections_of(stored: StoredTensor) -> (Format, Vec<usize>, Vec<(Section, Vec<u8>)>) {
+fn sections_of(stored: StoredTensor) -> (Format, Vec<usize>, Sections) {
     let halves = |halves: &[half::f16]| halves.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>();
     match stored {
         StoredTensor::F32 { dims, data } => {

@@ -44,7 +44,7 @@ fn config() -> serde_json::Value {
     json!({
         "input_size": 416, "mean_bgr": [103.53, 116.28, 123.675], "deviation_bgr": [57.375, 57.12, 58.395],
         "slope": 0.1, "stem": 32, "stages": [[32, 1, 1], [64, 2, 2], [128, 2, 2], [256, 3, 2]],
-        "pyramid": 128, "classes": 80, "bins": 11, "score_threshold": 0.35, "nms_iou": 0.5,
+        "pyramid": 128, "classes": 80, "bins": 11, "score_threshold": 0.4, "nms_iou": 0.5,
     })
 }
 

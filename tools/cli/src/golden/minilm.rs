@@ -12,11 +12,11 @@ use super::{Difference, Golden, count_difference};
 use crate::bundle::load_part;
 
 /// A number of a vector of unit length. The bundle's scales are f16: each weight row is off by up to 2⁻¹¹ of its value,
-/// at random, which six layers hand on; 1e-3 was the largest seen on the CPU engine.
-const TOLERANCE: f64 = 2e-3;
+/// at random, which six layers hand on; 1.3e-4 was the largest seen on the CPU engine, and engines sum in another order.
+const TOLERANCE: f64 = 5e-4;
 
-/// A cosine: the errors of 384 numbers at random mostly cancel.
-const COSINE_TOLERANCE: f64 = 2e-3;
+/// A cosine: the errors of 384 numbers at random mostly cancel; 1.6e-4 was the largest seen.
+const COSINE_TOLERANCE: f64 = 5e-4;
 
 #[derive(Deserialize)]
 struct File {

@@ -8,6 +8,7 @@ mod file;
 mod llama;
 mod mask_cleanup;
 mod matcher;
+mod matcher_pairs;
 mod minilm;
 mod nanodet;
 mod qformer;
@@ -64,6 +65,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
+    Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
     Component { kind: "effnet_lite0", run: efficientnet::run },

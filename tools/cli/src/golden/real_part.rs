@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use bubo::nn::{WeightMap, Weights};
-use bubo::tensor::{Device, Tensor};
+use bubo::nn::Weights;
+use bubo::tensor::{Device, Precision};
 use serde::de::DeserializeOwned;
 
-use crate::convert::{MINI, StoredTensor};
+use crate::bundle::load_part;
+use crate::convert::MINI;
+use crate::part;
 
 /// Configuration, weights and files of one part.
 pub struct RealPart {
@@ -23,38 +25,22 @@ impl RealPart {
     ///
     /// # Errors
     /// If neither is there, or it is damaged.
-    pub fn open(name: &str, device: &Device, _bundle: Option<&Path>) -> Result<Self> {
-        Self::convert(name, device)
+    pub fn open(name: &str, device: &Device, bundle: Option<&Path>) -> Result<Self> {
+        if bundle.is_none() {
+            return Self::convert(name, device);
+        }
+        let loaded = load_part(bundle, name, device)?;
+        Ok(Self { config: loaded.config, weights: loaded.weights, files: loaded.files })
     }
 
     /// Converts the part's packages, fetched before, in memory.
-    ///
-    /// # Errors
-    /// If the packages are not there or the recipe fails.
-    pub fn convert(name: &str, device: &Device) -> Result<Self> {
+    fn convert(name: &str, device: &Device) -> Result<Self> {
         let recipe = MINI.iter().find(|recipe| recipe.part == name).with_context(|| format!("no recipe for {name}"))?;
         let package = recipe.inputs.first().context("the recipe reads no package")?;
-        let folder = parts_folder().join(package);
-        let part = (recipe.convert)(&folder)
+        let converted = (recipe.convert)(&parts_folder().join(package))
             .with_context(|| format!("part {name}; `cargo xtask bundle` fetches what it is made of"))?;
-        let mut map = WeightMap::default();
-        for tensor in part.tensors {
-            let stripped = tensor.name.strip_prefix(name).and_then(|rest| rest.strip_prefix('.'));
-            let stripped =
-                stripped.with_context(|| format!("{} lacks the prefix of its part", tensor.name))?.to_owned();
-            match (tensor.load)()? {
-                StoredTensor::F32 { dims, data } => {
-                    map.insert_tensor(stripped, Tensor::from_f32(&data, &dims, device)?)?;
-                }
-                StoredTensor::F16 { dims, data } => {
-                    let data: Vec<f32> = data.iter().map(|x| x.to_f32()).collect();
-                    map.insert_tensor(stripped, Tensor::from_f32(&data, &dims, device)?)?;
-                }
-                StoredTensor::Quantized(blocks) => map.insert_quantized(stripped, blocks, device)?,
-            }
-        }
-        let files = part.files.into_iter().collect();
-        Ok(Self { config: part.config, weights: Weights::new(map), files })
+        let (config, files) = (converted.config.clone(), converted.files.iter().cloned().collect());
+        Ok(Self { config, weights: part::weights(converted, device, Precision::Exact)?, files })
     }
 
     /// Its configuration.
@@ -74,8 +60,12 @@ impl RealPart {
     }
 }
 
-/// Where the packages' files lie, unless `BUBO_PARTS` says otherwise.
+/// Where `cargo xtask` puts the packages' files: `parts` in `BUBO_CACHE`, else `$XDG_CACHE_HOME/bubo`, else
+/// `~/.cache/bubo`.
 pub fn parts_folder() -> PathBuf {
-    let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/bubo/parts");
-    std::env::var_os("BUBO_PARTS").map_or_else(home, |folder| Path::new(&folder).to_owned())
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = set("BUBO_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("bubo")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/bubo")));
+    cache.unwrap_or_default().join("parts")
 }

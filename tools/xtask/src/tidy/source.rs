@@ -98,12 +98,12 @@ fn char_end(bytes: &[u8], at: usize) -> usize {
     (1..=4).find(is_literal).filter(|&length| length == 1 || bytes[at + 1] >= 0x80).map_or(at, |length| at + length + 2)
 }
 
-/// Removes `#[cfg(test)]` modules and functions from code that has no comments and strings; line numbers stay.
+/// Removes `#[cfg(test)]` and `#[cfg(all(test, …))]` modules and functions from code that has no comments and strings; line numbers stay.
 pub fn without_tests(code: &str) -> String {
-    const MARK: &str = "#[cfg(test)]";
+    const MARKS: [&str; 2] = ["#[cfg(test)]", "#[cfg(all(test,"];
     let mut kept = String::with_capacity(code.len());
     let mut rest = code;
-    while let Some(start) = rest.find(MARK) {
+    while let Some(start) = MARKS.iter().filter_map(|mark| rest.find(mark)).min() {
         let (before, marked) = rest.split_at(start);
         kept.push_str(before);
         let length = item_length(marked);
@@ -151,8 +151,7 @@ mod tests {
 
     #[test]
     fn tests_go() {
-        let code =
-            "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { c() }\n}\nfn d() {}\n#[cfg(test)]\nuse e;\nfn f() {}";
+        let code = "fn a() {}\n#[cfg(test)]\nmod tests {\n fn b() { c() }\n}\nfn d() {}\n#[cfg(all(test, unix))]\nuse e;\nfn f() {}";
         let kept = without_tests(code);
         assert!(kept.contains("fn a") && kept.contains("fn d") && kept.contains("fn f"), "{kept}");
         assert!(!kept.contains("fn b") && !kept.contains("use e"), "{kept}");

@@ -1,5 +1,5 @@
-// The functions of one number. ACTIVATION numbers them as `activation_code` does in elementwise.rs; 0 is none.
-override ACTIVATION: u32 = 0u;
+// The functions of one number, numbered as `activation_words` does in elementwise.rs; 0 is none. The number is a
+// parameter and not a constant: a test a result costs nothing, and one pipeline serves all.
 
 // WGSL promises little for sin, cos and tanh (2^-11 absolute for the first two), and has no erf, so they are here.
 
@@ -46,8 +46,8 @@ fn sine_shifted(x: f32, quarter: i32) -> f32 {
 }
 
 // `low` and `high` are the parameters of those functions that have some.
-fn activate(x: f32, low: f32, high: f32) -> f32 {
-    switch ACTIVATION {
+fn activate(function: u32, x: f32, low: f32, high: f32) -> f32 {
+    switch function {
         case 1u: { return max(x, 0.0); }
         case 2u: { return clamp(x, 0.0, 6.0); }
         case 3u: { return select(low * x, x, x > 0.0); }

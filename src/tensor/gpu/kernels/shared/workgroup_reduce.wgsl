@@ -1,5 +1,5 @@
-// Sum or extremum over the invocations of a workgroup; all of them get the result. LANES is a power of two.
-override LANES: u32 = 64u;
+// Sum or extremum over the invocations of a workgroup; all of them get the result.
+const LANES = 128u;
 
 var<workgroup> reduce_scratch: array<f32, LANES>;
 

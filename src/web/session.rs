@@ -1,0 +1,211 @@
+//! A session as JavaScript holds it: commands with numbers, each with its own host, so that each can be stopped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use js_sys::{Function, Reflect};
+use serde::Serialize;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use super::cache::OpfsCache;
+use super::host::{Stop, WorkerHost};
+use super::source::HttpSource;
+use super::to_js;
+use crate::bundle::{Cache, Loader, NoCache};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::media::{RgbImage, Waveform};
+use crate::nn::WeightSink;
+use crate::session::{AskOptions, Event, Session};
+use crate::tensor::Device;
+
+/// How often a command looks whether the parts that it needs have come.
+const PART_WAIT_MS: u32 = 20;
+
+/// Where a session works.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenOptions {
+    /// `wasm` or `webgpu`.
+    device: String,
+}
+
+/// A loaded (or loading) bundle and the conversation with it.
+#[wasm_bindgen]
+pub struct WebSession {
+    session: Session,
+    on_event: Function,
+    /// Taken out while it loads.
+    loader: RefCell<Option<Loader<WeightSink>>>,
+    loading: Rc<Stop>,
+    is_loading: Cell<bool>,
+    /// Commands under way.
+    running: RefCell<BTreeMap<u32, Rc<Stop>>>,
+}
+
+#[wasm_bindgen]
+impl WebSession {
+    /// Reads the manifest at `bundle_url`. `on_event` is called with every event of every command, each with the
+    /// command's number as `id`.
+    ///
+    /// # Errors
+    /// `BuboError` if there is no such bundle or device.
+    pub async fn open(bundle_url: String, options: JsValue, on_event: Function) -> Result<WebSession, JsValue> {
+        console_errors();
+        Self::opened(&bundle_url, options, on_event).await.map_err(|error| to_js(&error))
+    }
+
+    /// Loads all parts, in the bundle's order.
+    ///
+    /// # Errors
+    /// `BuboError`; asked again, it goes on where it stopped.
+    pub async fn load(&self, id: u32) -> Result<(), JsValue> {
+        let Some(mut loader) = self.loader.take() else {
+            return Err(to_js(&Error::Input("the bundle is being loaded already; wait for that".into())));
+        };
+        self.running.borrow_mut().insert(id, Rc::clone(&self.loading));
+        self.is_loading.set(true);
+        let loaded = self.session.load(&mut loader, &|event| self.tell(id, &event)).await;
+        self.is_loading.set(false);
+        self.loader.replace(Some(loader));
+        self.ended(id, loaded)
+    }
+
+    /// Shows a picture: `4 · width · height` bytes, opaque.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = addImage)]
+    pub async fn add_image(&self, width: usize, height: usize, rgba: Vec<u8>, id: u32) -> Result<(), JsValue> {
+        let host = self.begun(id);
+        let result = async {
+            let pixels = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+            drop(rgba);
+            let image = RgbImage::new(width, height, pixels)?;
+            self.wait_until(|| self.session.can_see(), &host).await?;
+            self.session.add_image(&image, &host, &|event| self.tell(id, &event)).await
+        };
+        self.ended(id, result.await)
+    }
+
+    /// Plays a sound: one channel, samples in −1..1.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = addAudio)]
+    pub async fn add_audio(&self, samples: Vec<f32>, sample_rate_hz: u32, id: u32) -> Result<(), JsValue> {
+        let host = self.begun(id);
+        let result = async {
+            let sound = Waveform::new(samples, sample_rate_hz)?;
+            self.wait_until(|| self.session.can_hear(), &host).await?;
+            self.session.add_audio(&sound, &host, &|event| self.tell(id, &event)).await
+        };
+        self.ended(id, result.await)
+    }
+
+    /// Answers a question; `options` as in the package's `GenerationOptions`, in snake case.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    pub async fn ask(&self, question: String, options: JsValue, id: u32) -> Result<(), JsValue> {
+        let host = self.begun(id);
+        let result = async {
+            let options: AskOptions = parsed(options)?;
+            self.wait_until(|| self.session.can_answer(), &host).await?;
+            self.session.ask(&question, &options, &host, &|event| self.tell(id, &event)).await
+        };
+        self.ended(id, result.await)
+    }
+
+    /// Forgets the conversation, its picture and its sound.
+    pub fn clear(&self) {
+        self.session.clear();
+    }
+
+    /// Takes the picture out of the conversation.
+    #[wasm_bindgen(js_name = removeImage)]
+    pub fn remove_image(&self) {
+        self.session.remove_image();
+    }
+
+    /// Takes the sound out of the conversation.
+    #[wasm_bindgen(js_name = removeAudio)]
+    pub fn remove_audio(&self) {
+        self.session.remove_audio();
+    }
+
+    /// Asks the command `id` to stop; one that has ended already is no error.
+    pub fn cancel(&self, id: u32) {
+        if let Some(stop) = self.running.borrow().get(&id) {
+            stop.ask();
+        }
+    }
+}
+
+impl WebSession {
+    async fn opened(bundle_url: &str, options: JsValue, on_event: Function) -> Result<Self> {
+        let OpenOptions { device } = parsed(options)?;
+        if device == "webgpu" {
+            return Err(Error::NoWebGpu("this build has no GPU engine; use the device \"wasm\"".into()));
+        }
+        let device = Device::Cpu;
+        let cache: Rc<dyn Cache> = match OpfsCache::open().await {
+            Ok(cache) => Rc::new(cache),
+            // Nothing is kept, which is no reason not to work: the page says what there is.
+            Err(_) => Rc::new(NoCache),
+        };
+        let loading = Rc::new(Stop::default());
+        let source = Rc::new(HttpSource::new(bundle_url));
+        source.set_stop(Rc::clone(&loading));
+        let host = Rc::new(WorkerHost::new(Rc::clone(&loading)));
+        let weights_device = device.clone();
+        let loader = Loader::open(source, cache, host, move || WeightSink::new(weights_device.clone())).await?;
+        Ok(Self {
+            session: Session::new(device),
+            on_event,
+            loader: RefCell::new(Some(loader)),
+            loading,
+            is_loading: Cell::new(false),
+            running: RefCell::default(),
+        })
+    }
+
+    /// Waits as long as loading may still bring what is needed; where it does not, the session says what is missing.
+    async fn wait_until(&self, ready: impl Fn() -> bool, host: &WorkerHost) -> Result<()> {
+        while !ready() && self.is_loading.get() {
+            host.sleep_ms(PART_WAIT_MS).await?;
+        }
+        Ok(())
+    }
+
+    /// A host for the command `id`, which can be stopped by its number.
+    fn begun(&self, id: u32) -> WorkerHost {
+        let stop = Rc::new(Stop::default());
+        self.running.borrow_mut().insert(id, Rc::clone(&stop));
+        WorkerHost::new(stop)
+    }
+
+    fn ended<T>(&self, id: u32, result: Result<T>) -> Result<(), JsValue> {
+        self.running.borrow_mut().remove(&id);
+        result.map(|_| ()).map_err(|error| to_js(&error))
+    }
+
+    fn tell(&self, id: u32, event: &Event) {
+        let json = serde_wasm_bindgen::Serializer::json_compatible();
+        let Ok(told) = event.serialize(&json) else { return };
+        // Setting a property of a fresh object cannot fail, and what the receiver throws is its own affair.
+        let _ = Reflect::set(&told, &"id".into(), &id.into());
+        let _ = self.on_event.call1(&JsValue::NULL, &told);
+    }
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(options: JsValue) -> Result<T> {
+    serde_wasm_bindgen::from_value(options).map_err(|error| Error::Input(format!("the options do not fit: {error}")))
+}
+
+/// Writes the words of a panic to the console; the trap that follows reaches the worker's `error` event.
+fn console_errors() {
+    std::panic::set_hook(Box::new(|panic| web_sys::console::error_1(&panic.to_string().into())));
+}

@@ -1,0 +1,170 @@
+//! `bubo run`: one question about a picture and a sound, natively.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use async_trait::async_trait;
+use bubo::bundle::{FileSource, Loader, NoCache};
+use bubo::canvas::{Look, Overlay, paint};
+use bubo::host::Host;
+use bubo::media::{RgbImage, decode};
+use bubo::nn::WeightSink;
+use bubo::session::{AskOptions, Event, Session, ShownThing};
+use bubo::tensor::Device;
+
+/// The command line as a session's surroundings: it has no page to keep alive and is stopped from outside.
+pub struct Terminal {
+    start: Instant,
+}
+
+impl Default for Terminal {
+    fn default() -> Self {
+        Self { start: Instant::now() }
+    }
+}
+
+#[async_trait(?Send)]
+impl Host for Terminal {
+    async fn breathe(&self) -> bubo::Result<()> {
+        Ok(())
+    }
+
+    async fn sleep_ms(&self, duration_ms: u32) -> bubo::Result<()> {
+        std::thread::sleep(Duration::from_millis(duration_ms.into()));
+        Ok(())
+    }
+
+    fn now_ms(&self) -> f64 {
+        self.start.elapsed().as_secs_f64() * 1000.0
+    }
+}
+
+/// What `bubo run` is asked to do.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// Folder of the bundle.
+    pub bundle: PathBuf,
+    /// Picture file.
+    pub image: Option<PathBuf>,
+    /// Sound file.
+    pub audio: Option<PathBuf>,
+    /// The question; without one the picture and the sound are only looked at and listened to.
+    pub question: Option<String>,
+    /// Where the picture with its things outlined is written, as PNG.
+    pub overlay: Option<PathBuf>,
+    /// Whether one JSON object is printed instead of words.
+    pub json: bool,
+    /// How the question is answered.
+    pub options: AskOptions,
+}
+
+/// Loads a bundle into a new session.
+///
+/// # Errors
+/// If the bundle cannot be read or does not fit the device.
+pub async fn open_session(bundle: &Path, device: Device) -> anyhow::Result<Session> {
+    ensure!(
+        bundle.join("bundle.json").exists(),
+        "there is no bundle in {}; `cargo xtask bundle` builds bundles/bubo-mini",
+        bundle.display()
+    );
+    let source = Rc::new(FileSource::new(bundle));
+    let sink = device.clone();
+    let make_sink = move || WeightSink::new(sink.clone());
+    let mut loader = Loader::open(source, Rc::new(NoCache), Rc::new(Terminal::default()), make_sink).await?;
+    let session = Session::new(device);
+    session.load(&mut loader, &|_| {}).await?;
+    Ok(session)
+}
+
+/// Runs the request and prints what comes.
+///
+/// # Errors
+/// If a file cannot be read or is not what it should be, in words that say what to do.
+pub async fn run(request: &Request, device: Device) -> anyhow::Result<()> {
+    let image = request.image.as_deref().map(read_image).transpose()?;
+    let sound = request.audio.as_deref().map(read_sound).transpose()?;
+    let session = open_session(&request.bundle, device).await?;
+    let host = Terminal::default();
+    let quiet = request.json;
+    let tell = |event: Event| {
+        if !quiet {
+            print_event(&event);
+        }
+    };
+    if let Some(image) = &image {
+        session.add_image(image, &host, &tell).await?;
+    }
+    if let Some(sound) = &sound {
+        session.add_audio(sound, &host, &tell).await?;
+    }
+    let answer = match &request.question {
+        Some(question) => Some(session.ask(question, &request.options, &host, &tell).await?),
+        None => None,
+    };
+    if let (Some(path), Some(image), Some(scene)) = (&request.overlay, &image, session.scene()) {
+        let size = [image.height(), image.width()];
+        let overlay = match &answer {
+            Some(answer) => Overlay::answer(&scene.things, &answer.entities, None, size, Look::default()),
+            None => Overlay::preview(&scene.things, size, Look::default()),
+        };
+        write_png(path, &paint(image, &scene.things, &overlay)?)?;
+    }
+    if quiet {
+        let export = match answer {
+            Some(answer) => answer,
+            None => session.look(),
+        };
+        println!("{}", serde_json::to_string(&export)?);
+    }
+    Ok(())
+}
+
+fn read_image(path: &Path) -> anyhow::Result<RgbImage> {
+    let file = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    decode::decode_image(&file).with_context(|| format!("{}", path.display()))
+}
+
+fn read_sound(path: &Path) -> anyhow::Result<bubo::media::Waveform> {
+    let file = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    let name = path.file_name().and_then(|name| name.to_str());
+    decode::decode_sound(file, name).with_context(|| format!("{}", path.display()))
+}
+
+fn write_png(path: &Path, image: &RgbImage) -> anyhow::Result<()> {
+    let (width, height) = (u32::try_from(image.width())?, u32::try_from(image.height())?);
+    image::save_buffer_with_format(path, image.pixels(), width, height, image::ColorType::Rgb8, image::ImageFormat::Png)
+        .with_context(|| format!("could not write {}", path.display()))
+}
+
+/// Words for people; the answer itself goes to standard output, the rest to standard error.
+fn print_event(event: &Event) {
+    match event {
+        Event::Things { things, r#final: true } => {
+            for ShownThing { tag, aliases, score, box_px, .. } in things {
+                let [x0, y0, x1, y1] = <[f32; 4]>::from(*box_px).map(f32::round);
+                let also = if aliases.is_empty() { String::new() } else { format!(" ({})", aliases.join(", ")) };
+                eprintln!("seen   {score:.2}  {tag}{also} at {x0}, {y0} to {x1}, {y1}");
+            }
+        }
+        Event::Sounds { sounds } => {
+            for sound in sounds {
+                eprintln!(
+                    "heard  {:.2}  {} from {:.1} s to {:.1} s",
+                    sound.score, sound.tag, sound.start_s, sound.end_s
+                );
+            }
+        }
+        Event::Token { text } => {
+            print!("{text}");
+            // What cannot be flushed comes with the rest.
+            let _ = std::io::stdout().flush();
+        }
+        Event::Entity(entity) => eprint!("\n{:?} means things {:?}", entity.phrase, entity.things),
+        Event::Done { .. } => println!(),
+        _ => {}
+    }
+}
