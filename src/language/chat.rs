@@ -155,6 +155,16 @@ impl Chat {
         Self { model, messages: Vec::new(), context: None, scoring: Scratch::default(), next_modality: 0 }
     }
 
+    /// A conversation that goes on from what was said elsewhere. What was shown in it keeps its place.
+    pub fn with_messages(model: Rc<LanguageModel>, messages: Vec<Message>) -> Self {
+        let shown = messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+            Part::Modality(modality) => Some(modality.id + 1),
+            Part::Text(_) => None,
+        });
+        let next_modality = shown.max().unwrap_or(0);
+        Self { messages, next_modality, ..Self::new(model) }
+    }
+
     /// The model.
     pub fn model(&self) -> &Rc<LanguageModel> {
         &self.model

@@ -202,7 +202,7 @@ impl WeightSink {
         Self { device, map: WeightMap::default(), filling: BTreeMap::new() }
     }
 
-    /// Sets the precision of activations for the quantised matrices.
+    /// The same with another precision of activations for quantised matrices.
     #[must_use]
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.map.set_precision(precision);

@@ -15,6 +15,8 @@ pub enum DType {
 /// How activations meet the weights of a quantised matrix on the CPU. The GPU always takes f32 activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
+    /// Activations as they are, against weights turned into f32 for every product: the oracle, and slow.
+    Full,
     /// Activations as 16-bit integers with a scale for every 32: rounding of 2⁻¹⁶ of the block's largest, too little to
     /// tell from f32.
     Exact,

@@ -203,7 +203,7 @@ mod tests {
             ("wearing", Kind::Participle),
             ("lying", Kind::Participle),
             ("chasing", Kind::Participle),
-            ("dog", Kind::Noun),
+            ("dog", Kind::VerbOrNoun),
             ("quickly", Kind::Adverb),
             ("beautiful", Kind::Adjective),
             ("zyzzyva", Kind::Noun),

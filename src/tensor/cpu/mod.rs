@@ -444,8 +444,8 @@ impl EngineTensor for CpuTensor {
             CpuMatrix::Dense(weight) if training || weight.track_op() => {
                 return Ok(Self(plain::linear(&self.0, weight, bias.map(|bias| &bias.0), activation)?));
             }
-            CpuMatrix::Quantized { packed, .. } if training => {
-                // A frozen matrix through which gradients flow.
+            CpuMatrix::Quantized { packed, precision } if training || *precision == Precision::Full => {
+                // The oracle, or a frozen matrix through which gradients flow.
                 let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
                 return Ok(Self(plain::linear(&self.0, &weight, bias.map(|bias| &bias.0), activation)?));
             }

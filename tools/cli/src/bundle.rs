@@ -17,11 +17,11 @@ pub use writer::BundleWriter;
 
 use crate::host::CommandLine;
 
-/// Opens the bundle in `folder` for loading onto `device`, as exact as the engine can compute: for checks, not for speed.
+/// Opens the bundle in `folder` for loading onto `device`, activations of quantised matrices in `precision`.
 ///
 /// # Errors
 /// If there is none; the message says how to make it.
-pub fn open(folder: &Path, device: &Device) -> anyhow::Result<WeightLoader> {
+pub fn open(folder: &Path, device: &Device, precision: Precision) -> anyhow::Result<WeightLoader> {
     ensure!(
         folder.join(MANIFEST_FILE).exists(),
         "there is no bundle at {}; `cargo xtask bundle` builds bubo-mini",
@@ -29,7 +29,7 @@ pub fn open(folder: &Path, device: &Device) -> anyhow::Result<WeightLoader> {
     );
     let device = device.clone();
     let source = Rc::new(FileSource::new(folder));
-    let sink = move || WeightSink::new(device.clone()).with_precision(Precision::Exact);
+    let sink = move || WeightSink::new(device.clone()).with_precision(precision);
     let opened = WeightLoader::open(source, Rc::new(NoCache), Rc::new(CommandLine::default()), sink);
     Ok(pollster::block_on(opened)?)
 }
@@ -40,6 +40,6 @@ pub fn open(folder: &Path, device: &Device) -> anyhow::Result<WeightLoader> {
 /// If there is no bundle, or it lacks the part.
 pub fn load_part(folder: Option<&Path>, name: &str, device: &Device) -> anyhow::Result<LoadedPart<Weights>> {
     let folder = folder.context("this golden needs the weights of a bundle: give --bundle DIR")?;
-    let mut loader = open(folder, device)?;
+    let mut loader = open(folder, device, Precision::Exact)?;
     Ok(pollster::block_on(loader.load_part(name, &mut |_| {}))?)
 }

@@ -2,6 +2,7 @@
 //!
 //! Never shipped to a browser and never imported by the library.
 
+pub mod bench;
 pub mod bundle;
 pub mod convert;
 pub mod golden;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use bubo::bundle::{Manifest, Scheme};
 use bubo::session::AskOptions;
-use bubo::tensor::Device;
 use bubo::tensor::gpu::Gpu;
+use bubo::tensor::{Device, Precision};
+use bubo_cli::bench;
 use bubo_cli::convert::quantize::{Fit, Target};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
@@ -102,6 +103,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure how fast the language model reads and answers.
+    Bench {
+        /// Bundle, or a checkpoint of the language model.
+        bundle: PathBuf,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+        /// Keep activations exact on the CPU, instead of rounding them to 8 bits.
+        #[arg(long)]
+        exact: bool,
+        /// Tokens of each answer.
+        #[arg(long, default_value_t = 64)]
+        tokens: usize,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -175,6 +193,15 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
+        }
+        Command::Bench { bundle, device, exact, tokens, json } => {
+            let precision = if exact { Precision::Exact } else { Precision::Fast };
+            let turns = bench::language(&bundle, &device.open()?, precision, tokens)?;
+            if json {
+                println!("{}", serde_json::json!({ "turns": turns }));
+            } else {
+                turns.iter().for_each(|turn| println!("{turn}"));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

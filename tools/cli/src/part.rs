@@ -1,4 +1,4 @@
-//! Parts in memory without a bundle: a converted checkpoint straight to a model.
+//! Models for the commands: from a bundle, or from a checkpoint that is converted on the way.
 
 use std::path::Path;
 
@@ -8,23 +8,25 @@ use bubo::language::LanguageModel;
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Precision, Tensor};
 
-use crate::bundle::load_part;
+use crate::bundle;
 use crate::convert::{Part, StoredTensor, smollm2};
 
 /// Loads the language part of a bundle's folder, or of a checkpoint's file or package folder.
 ///
 /// # Errors
 /// If it cannot be read or does not fit the model.
-pub fn load_language(source: &Path, device: &Device) -> anyhow::Result<LanguageModel> {
-    let (config, weights, files) = if source.join(MANIFEST_FILE).exists() {
-        let LoadedPart { config, weights, files, .. } = load_part(Some(source), "language", device)?;
-        (config, weights, files)
+pub fn load_language(source: &Path, device: &Device, precision: Precision) -> anyhow::Result<LanguageModel> {
+    let is_checkpoint = source.is_file() || (source.is_dir() && !source.join(MANIFEST_FILE).exists());
+    let LoadedPart { config, weights, files, .. } = if is_checkpoint {
+        let part = smollm2::convert(source)?;
+        let (model, config) = (part.model.to_owned(), part.config.clone());
+        let files = part.files.iter().cloned().collect();
+        LoadedPart { model, config, weights: weights(part, device, precision)?, files }
     } else {
-        let mut part = smollm2::convert(source)?;
-        let (config, files) = (std::mem::take(&mut part.config), std::mem::take(&mut part.files));
-        (config, weights(part, device)?, files.into_iter().collect())
+        let mut loader = bundle::open(source, device, precision)?;
+        pollster::block_on(loader.load_part("language", &mut |_| {}))?
     };
-    let tokenizer = files.get("tokenizer.json").context("it has no tokenizer.json")?;
+    let tokenizer = files.get("tokenizer.json").context("the language part has no tokenizer.json")?;
     let model = LanguageModel::load(&config, &weights, tokenizer)?;
     weights.finish()?;
     Ok(model)
@@ -34,10 +36,10 @@ pub fn load_language(source: &Path, device: &Device) -> anyhow::Result<LanguageM
 ///
 /// # Errors
 /// If a tensor cannot be read or does not fit the device.
-pub fn weights(part: Part, device: &Device) -> anyhow::Result<Weights> {
+pub fn weights(part: Part, device: &Device, precision: Precision) -> anyhow::Result<Weights> {
     let prefix = format!("{}.", part.name);
     let mut map = WeightMap::default();
-    map.set_precision(Precision::Exact);
+    map.set_precision(precision);
     for tensor in part.tensors {
         let name = tensor.name.strip_prefix(&prefix).unwrap_or(&tensor.name).to_owned();
         match (tensor.load)()? {

@@ -2,45 +2,15 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
-use async_trait::async_trait;
-use bubo::bundle::{FileSource, Loader, NoCache};
+use anyhow::Context;
 use bubo::canvas::{Look, Overlay, paint};
-use bubo::host::Host;
 use bubo::media::{RgbImage, decode};
-use bubo::nn::WeightSink;
 use bubo::session::{AskOptions, Event, Session, ShownThing};
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Precision};
 
-/// The command line as a session's surroundings: it has no page to keep alive and is stopped from outside.
-pub struct Terminal {
-    start: Instant,
-}
-
-impl Default for Terminal {
-    fn default() -> Self {
-        Self { start: Instant::now() }
-    }
-}
-
-#[async_trait(?Send)]
-impl Host for Terminal {
-    async fn breathe(&self) -> bubo::Result<()> {
-        Ok(())
-    }
-
-    async fn sleep_ms(&self, duration_ms: u32) -> bubo::Result<()> {
-        std::thread::sleep(Duration::from_millis(duration_ms.into()));
-        Ok(())
-    }
-
-    fn now_ms(&self) -> f64 {
-        self.start.elapsed().as_secs_f64() * 1000.0
-    }
-}
+use crate::bundle;
+use crate::host::CommandLine;
 
 /// What `bubo run` is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -65,16 +35,8 @@ pub struct Request {
 ///
 /// # Errors
 /// If the bundle cannot be read or does not fit the device.
-pub async fn open_session(bundle: &Path, device: Device) -> anyhow::Result<Session> {
-    ensure!(
-        bundle.join("bundle.json").exists(),
-        "there is no bundle in {}; `cargo xtask bundle` builds bundles/bubo-mini",
-        bundle.display()
-    );
-    let source = Rc::new(FileSource::new(bundle));
-    let sink = device.clone();
-    let make_sink = move || WeightSink::new(sink.clone());
-    let mut loader = Loader::open(source, Rc::new(NoCache), Rc::new(Terminal::default()), make_sink).await?;
+pub async fn open_session(folder: &Path, device: Device) -> anyhow::Result<Session> {
+    let mut loader = bundle::open(folder, &device, Precision::default())?;
     let session = Session::new(device);
     session.load(&mut loader, &|_| {}).await?;
     Ok(session)
@@ -88,7 +50,7 @@ pub async fn run(request: &Request, device: Device) -> anyhow::Result<()> {
     let image = request.image.as_deref().map(read_image).transpose()?;
     let sound = request.audio.as_deref().map(read_sound).transpose()?;
     let session = open_session(&request.bundle, device).await?;
-    let host = Terminal::default();
+    let host = CommandLine::default();
     let quiet = request.json;
     let tell = |event: Event| {
         if !quiet {

@@ -15,6 +15,26 @@ fn check(name: &str) {
 }
 
 #[test]
+fn llama_with_as_many_key_heads() {
+    check("llama_mha");
+}
+
+#[test]
+fn llama_with_shared_key_heads_and_tied_head() {
+    check("llama_gqa");
+}
+
+#[test]
+fn conversations_and_cleaned_answers() {
+    check("text_level");
+}
+
+#[test]
+fn smollm2_tokens_probabilities_and_greedy_text() {
+    check("smollm2");
+}
+
+#[test]
 fn unknown_component_is_an_error() {
     let file = tempfile::Builder::new().suffix(".json").tempfile().expect("a temporary file");
     std::fs::write(file.path(), r#"{"component": "no_such_thing"}"#).expect("it is writable");

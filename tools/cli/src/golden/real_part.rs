@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use bubo::nn::Weights;
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::bundle::load_part;
@@ -40,7 +40,7 @@ impl RealPart {
         let converted = (recipe.convert)(&parts_folder().join(package))
             .with_context(|| format!("part {name}; `cargo xtask bundle` fetches what it is made of"))?;
         let (config, files) = (converted.config.clone(), converted.files.iter().cloned().collect());
-        Ok(Self { config, weights: part::weights(converted, device)?, files })
+        Ok(Self { config, weights: part::weights(converted, device, Precision::Exact)?, files })
     }
 
     /// Its configuration.

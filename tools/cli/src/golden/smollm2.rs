@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use bubo::language::{Detokenizer, LanguageModel, Message, Role};
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Precision};
 use pollster::block_on;
 use serde::Deserialize;
 
@@ -13,6 +13,11 @@ use crate::part;
 
 /// Below this distance of the two largest probabilities either token may be the greedy one.
 const CLEAR_MARGIN: f64 = 0.002;
+
+/// Share of places at which the fast path may prefer another token than float32.
+const ALLOWED_DISAGREEMENT: f64 = 0.02;
+/// Mean difference of log-probabilities that the fast path may have.
+const ALLOWED_MEAN_DIFFERENCE: f64 = 0.03;
 
 #[derive(Deserialize)]
 struct Tokenized {
@@ -45,10 +50,37 @@ struct Top {
 /// If there is no such part, or it fails.
 pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
     let bundle = bundle.context("this golden needs the bundle: make it with `cargo xtask bundle` and name it")?;
-    let model = part::load_language(bundle, device)?;
+    let model = part::load_language(bundle, device, Precision::Full)?;
     let mut differences = tokenizer(golden, &model)?;
     differences.extend(prompts(golden, device, &model)?);
+    if matches!(device, Device::Cpu) {
+        let fast = part::load_language(bundle, device, Precision::Fast)?;
+        differences.extend(fast_differences(golden, &model, &fast)?);
+    }
     Ok(differences)
+}
+
+/// How far 8-bit activations are from float32 when both read the same prompts and answers: the share of places at which
+/// they prefer another token, and the mean difference of the log-probability of the token that float32 prefers.
+fn fast_differences(golden: &Golden, full: &LanguageModel, fast: &LanguageModel) -> anyhow::Result<Vec<Difference>> {
+    let prompts: Vec<Prompt> = serde_json::from_value(golden.json()["prompts"].clone())?;
+    let (mut other, mut apart, mut places) = (0usize, 0f64, 0usize);
+    for prompt in &prompts {
+        let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
+        for (full, fast) in rows(full, &ids, 0)?.iter().zip(rows(fast, &ids, 0)?) {
+            let best = index_of_largest(full);
+            other += usize::from(best != index_of_largest(&fast));
+            apart += (full[best] - fast[best]).abs();
+            places += 1;
+        }
+    }
+    ensure!(places > 0, "the golden has no answers");
+    let mean =
+        |name: &str, sum: f64, tolerance| Difference { name: name.into(), max_abs: sum / places as f64, tolerance };
+    Ok(vec![
+        mean("prompts.fast_disagreement", other as f64, ALLOWED_DISAGREEMENT),
+        mean("prompts.fast_logprob_mean", apart, ALLOWED_MEAN_DIFFERENCE),
+    ])
 }
 
 /// All strings, with and without special tokens, and the way back in one go and as a stream.
@@ -88,19 +120,16 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
         let same_text = model.tokenizer.encode_with_special(&prompt.text)? == prompt.prompt_ids;
         wrong_prompts += usize::from(items != tokens || !same_text);
 
-        // One pass over prompt and answer: the logits of the last prompt token and of every answer token.
+        // Prompt and answer but its last token: what comes after the prompt, and after each of these.
         let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
-        let hidden = model.llama.forward(&model.llama.embed(&ids)?, None)?;
-        let answer = hidden.narrow(1, prompt.prompt_ids.len() - 1, prompt.f32_greedy_ids.len())?;
-        let logits = block_on(model.llama.logits(&answer)?.to_f32())?;
-        let rows: Vec<Vec<f64>> = logits.chunks_exact(model.llama.config().vocab_size).map(log_softmax).collect();
+        let rows = rows(model, &ids[..ids.len() - 1], prompt.prompt_ids.len() - 1)?;
         ensure!(rows.len() == prompt.f32_p1.len(), "{} probabilities", prompt.f32_p1.len());
         for top in &prompt.f32_top10 {
             first = first.max((rows[0][top.id as usize] - f64::from(top.logprob)).abs());
         }
         for (place, row) in rows.iter().enumerate() {
             let clear = prompt.f32_p1[place] - prompt.f32_p2[place] > CLEAR_MARGIN;
-            let best = (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best });
+            let best = index_of_largest(row);
             wrong_greedy += usize::from(clear && best != prompt.f32_greedy_ids[place] as usize);
             p1 = p1.max((row[best].exp() - prompt.f32_p1[place]).abs());
         }
@@ -113,6 +142,19 @@ fn prompts(golden: &Golden, device: &Device, model: &LanguageModel) -> anyhow::R
         close("prompts.f32_p1", p1),
         count_difference("prompts.f32_greedy_ids", wrong_greedy),
     ])
+}
+
+/// Log-probabilities after every token from `first` on, all in one pass.
+fn rows(model: &LanguageModel, ids: &[u32], first: usize) -> anyhow::Result<Vec<Vec<f64>>> {
+    let hidden = model.llama.forward(&model.llama.embed(ids)?, None)?;
+    let wanted = hidden.narrow(1, first, ids.len() - first)?;
+    let logits = block_on(model.llama.logits(&wanted)?.to_f32())?;
+    Ok(logits.chunks_exact(model.llama.config().vocab_size).map(log_softmax).collect())
+}
+
+/// The first of equals.
+fn index_of_largest(row: &[f64]) -> usize {
+    (0..row.len()).fold(0, |best, id| if row[id] > row[best] { id } else { best })
 }
 
 fn log_softmax(logits: &[f32]) -> Vec<f64> {
