@@ -234,6 +234,8 @@ export class Bubo {
   readonly ready: Promise<void>;
   readonly device: "webgpu" | "wasm";
   readonly deviceReason: "chosen" | "no-webgpu" | "no-adapter" | "software-gpu" | "real-gpu";
+  /** Why nothing can be kept on this device, as in some private windows; null where the bundle is kept. */
+  readonly cacheFault: string | null;
   /** Begins a conversation; there is one at a time. */
   chat(options?: GenerationOptions): Chat;
   close(): void;

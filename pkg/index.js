@@ -46,6 +46,8 @@ export class Bubo {
       throw new BuboError("input", `device must be one of ${DEVICES.join(", ")}, not ${JSON.stringify(device)}`);
     }
     const bubo = new Bubo(OPENING);
+    // Only pages can ask that the disk's tidying spares the model; a no is no reason not to work.
+    navigator.storage?.persist?.().catch(() => {});
     const bundleUrl = new URL(url, globalThis.location?.href).href;
     try {
       Object.assign(bubo, await bubo.#link.call({ type: "open", bundleUrl, device }, { signal }));

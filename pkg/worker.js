@@ -66,7 +66,7 @@ async function open({ bundleUrl, device }) {
     const { id: target, ...rest } = event;
     post({ id: target, event: rest });
   });
-  return { device: chosen.device, deviceReason: chosen.reason };
+  return { device: chosen.device, deviceReason: chosen.reason, cacheFault: session.cacheFault ?? null };
 }
 
 /** WebGPU on a real GPU; a processor that plays one is slower than wasm SIMD. */

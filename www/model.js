@@ -120,9 +120,9 @@ export class ModelPanel {
     if (button) element("load").textContent = text(button, { size: size(bytes - cachedBytes) });
     element("stop-loading").hidden = state !== "modelLoading";
     element("progress").hidden = state !== "modelLoading";
-    const note = `note_${this.#bubo?.deviceReason?.replaceAll("-", "_")}`;
-    element("device-note").hidden = !this.#bubo || !hasText(note);
-    element("device-note").textContent = hasText(note) ? text(note) : "";
+    const notes = [`note_${this.#bubo?.deviceReason?.replaceAll("-", "_")}`, this.#bubo?.cacheFault ? "note_no_cache" : ""].filter(hasText);
+    element("device-note").hidden = notes.length === 0;
+    element("device-note").textContent = notes.map((note) => text(note)).join(" ");
     element("licences").replaceChildren(...licences.map(({ part, spdx, source }) => (
       make("li", "", `${text(`part_${part}`)}: ${licenceWords({ spdx })}${source ? ` (${source})` : ""}`))));
   }

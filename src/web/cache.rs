@@ -32,15 +32,13 @@ pub struct OpfsCache {
 }
 
 impl OpfsCache {
-    /// Opens the cache and asks the browser not to clear it when the disk runs full.
+    /// Opens the cache.
     ///
     /// # Errors
     /// [`Error::Fetch`] where there is none, as in some private windows.
     pub async fn open() -> Result<Self> {
         let folder = async {
             let storage = scope().navigator().storage();
-            // Most browsers decide by themselves; a no is no reason not to write.
-            let _ = storage.persist().map(JsFuture::from)?.await;
             let root: FileSystemDirectoryHandle = JsFuture::from(storage.get_directory()).await?.unchecked_into();
             let options = FileSystemGetDirectoryOptions::new();
             options.set_create(true);

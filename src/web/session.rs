@@ -20,6 +20,7 @@ use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
 use crate::session::{AskOptions, Event, Session};
 use crate::tensor::Device;
+use crate::tensor::gpu::Gpu;
 
 /// How often a command looks whether the parts that it needs have come.
 const PART_WAIT_MS: u32 = 20;
@@ -37,6 +38,8 @@ struct OpenOptions {
 pub struct WebSession {
     session: Session,
     on_event: Function,
+    /// Why nothing is kept on this device, if that is so.
+    cache_fault: Option<String>,
     /// Taken out while it loads.
     loader: RefCell<Option<Loader<WeightSink>>>,
     loading: Rc<Stop>,
@@ -55,6 +58,12 @@ impl WebSession {
     pub async fn open(bundle_url: String, options: JsValue, on_event: Function) -> Result<WebSession, JsValue> {
         console_errors();
         Self::opened(&bundle_url, options, on_event).await.map_err(|error| to_js(&error))
+    }
+
+    /// Why nothing is kept on this device; undefined where the bundle is.
+    #[wasm_bindgen(getter, js_name = cacheFault)]
+    pub fn cache_fault(&self) -> Option<String> {
+        self.cache_fault.clone()
     }
 
     /// Loads all parts, in the bundle's order.
@@ -147,14 +156,10 @@ impl WebSession {
 impl WebSession {
     async fn opened(bundle_url: &str, options: JsValue, on_event: Function) -> Result<Self> {
         let OpenOptions { device } = parsed(options)?;
-        if device == "webgpu" {
-            return Err(Error::NoWebGpu("this build has no GPU engine; use the device \"wasm\"".into()));
-        }
-        let device = Device::Cpu;
-        let cache: Rc<dyn Cache> = match OpfsCache::open().await {
-            Ok(cache) => Rc::new(cache),
-            // Nothing is kept, which is no reason not to work: the page says what there is.
-            Err(_) => Rc::new(NoCache),
+        let device = if device == "webgpu" { Device::Gpu(Gpu::open().await?) } else { Device::Cpu };
+        let (cache, cache_fault): (Rc<dyn Cache>, _) = match OpfsCache::open().await {
+            Ok(cache) => (Rc::new(cache), None),
+            Err(error) => (Rc::new(NoCache), Some(error.to_string())),
         };
         let loading = Rc::new(Stop::default());
         let source = Rc::new(HttpSource::new(bundle_url));
@@ -165,6 +170,7 @@ impl WebSession {
         Ok(Self {
             session: Session::new(device),
             on_event,
+            cache_fault,
             loader: RefCell::new(Some(loader)),
             loading,
             is_loading: Cell::new(false),

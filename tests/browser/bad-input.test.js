@@ -8,7 +8,7 @@ import { after, before, test } from "node:test";
 import { openBrowser, partFile } from "./harness.js";
 import { oddPictures, wav } from "./media.js";
 
-const SLOW = { timeout: 300_000 };
+const SLOW = { timeout: 180_000 };
 const TEXT = Buffer.from("This is no picture and no sound.\n");
 
 let browser;

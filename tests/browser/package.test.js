@@ -5,7 +5,7 @@ import { after, before, test } from "node:test";
 import { openBrowser, partFile } from "./harness.js";
 import { readFile } from "node:fs/promises";
 
-const SLOW = { timeout: 300_000 };
+const SLOW = { timeout: 180_000 };
 const BUNDLE = "/bundles/bubo-mini/bundle.json";
 
 let browser;

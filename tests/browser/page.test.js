@@ -6,7 +6,7 @@ import { after, before, test } from "node:test";
 import { openBrowser, partFile } from "./harness.js";
 
 /** A cold model on one busy core. */
-const SLOW = { timeout: 300_000 };
+const SLOW = { timeout: 180_000 };
 
 let browser;
 let tab;
