@@ -5,8 +5,8 @@
 use bubo::bundle::{BLOCK, QuantizedBlocks, Scheme};
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{
-    Attention, Binary, Conv2d, ConvKernel, DType, Device, Matrix, Padding, Pool, PoolKind, Reduce, Resize, Tensor,
-    Unary,
+    Attention, Binary, Conv2d, ConvKernel, DType, Device, Matrix, Padding, Pool, PoolKind, Precision, Reduce, Resize,
+    Tensor, Unary,
 };
 use bubo::{Error, Result};
 use half::f16;
@@ -71,7 +71,8 @@ impl Make<'_> {
         let mins = f16s(self.random.f32s(if scheme == Scheme::Q4_1 { blocks } else { 0 }));
         let values = (0..blocks * scheme.block_bytes()).map(|_| (self.random.next() >> 7) as u8).collect();
         let blocks = QuantizedBlocks::new(scheme, rows, cols, values, scales, mins).expect("well-formed blocks");
-        Matrix::quantized(blocks, self.device).expect("a matrix")
+        // The oracle multiplies in f32, as the GPU does.
+        Matrix::quantized(blocks, self.device).expect("a matrix").with_precision(Precision::Full)
     }
 }
 

@@ -5,8 +5,8 @@ use super::{Gpu, GpuTensor};
 use crate::bundle::{BLOCK, QuantizedBlocks, Scheme};
 use crate::error::{Error, Result};
 use crate::tensor::{
-    Attention, Binary, Conv2d, ConvKernel, DType, Device, Matrix, Padding, Pool, PoolKind, Reduce, Resize, Tensor,
-    Unary,
+    Attention, Binary, Conv2d, ConvKernel, DType, Device, Matrix, Padding, Pool, PoolKind, Precision, Reduce, Resize,
+    Tensor, Unary,
 };
 
 /// A case whose result differs from the CPU engine's.
@@ -55,7 +55,9 @@ impl Inputs<'_> {
         let scales = f16s(blocks);
         let mins = f16s(if scheme == Scheme::Q4_1 { blocks } else { 0 });
         let values = (0..blocks * scheme.block_bytes()).map(|_| self.numbers.next() as u8).collect();
-        Matrix::quantized(QuantizedBlocks::new(scheme, rows, cols, values, scales, mins)?, self.device)
+        // The oracle multiplies in f32, as the GPU does.
+        let blocks = QuantizedBlocks::new(scheme, rows, cols, values, scales, mins)?;
+        Ok(Matrix::quantized(blocks, self.device)?.with_precision(Precision::Full))
     }
 }
 
