@@ -64,13 +64,18 @@ impl RgbImage {
         let cut: Vec<u8> = rows.flat_map(|row| &row[3 * part.left..3 * (part.left + part.width)]).copied().collect();
         let source = ImageRef::new(part.width as u32, part.height as u32, &cut, PixelType::U8x3)
             .map_err(|error| failed(&error))?;
-        let mut target = Image::new(width as u32, height as u32, PixelType::U8x3);
         let algorithm = ResizeAlg::Convolution(match filter {
             Filter::Bilinear => FilterType::Bilinear,
             Filter::Bicubic => FilterType::CatmullRom,
         });
         let options = ResizeOptions::new().resize_alg(algorithm).use_alpha(false);
-        Resizer::new().resize(&source, &mut target, &options).map_err(|error| failed(&error))?;
+        // One axis at a time and the rows first, since Pillow cuts what overshoots to 0..255 between the two: with both
+        // at once, which begins with the columns, a photograph is off by up to 4.
+        let mut narrow = Image::new(width as u32, part.height as u32, PixelType::U8x3);
+        let mut target = Image::new(width as u32, height as u32, PixelType::U8x3);
+        let mut resizer = Resizer::new();
+        resizer.resize(&source, &mut narrow, &options).map_err(|error| failed(&error))?;
+        resizer.resize(&narrow, &mut target, &options).map_err(|error| failed(&error))?;
         Self::new(width, height, target.into_vec())
     }
 

@@ -17,11 +17,12 @@ pub enum DType {
 pub enum Precision {
     /// Activations as they are, against weights turned into f32 for every product: the oracle, and slow.
     Full,
-    /// Activations as 16-bit integers with a scale for every 32: rounding of 2⁻¹⁶ of the block's largest, too little to
-    /// tell from f32.
-    Exact,
-    /// Activations as 8-bit integers where the weights have 4 bits, as llama.cpp does; otherwise as `Exact`.
+    /// Activations as 16-bit integers with a scale for every 32: rounding of 2⁻¹⁶ of the block's largest. Moves
+    /// log-probabilities of SmolLM2 by about a thousandth.
     #[default]
+    Exact,
+    /// Activations as 8-bit integers where the weights have 4 bits, as llama.cpp does; otherwise as `Exact`. About 1.4
+    /// times as fast at reading a prompt, but it moves SmolLM2's log-probabilities by 0.045 on average.
     Fast,
 }
 

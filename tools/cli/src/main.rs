@@ -110,9 +110,9 @@ enum Command {
         /// Engine to run on.
         #[arg(long, value_enum, default_value_t = Engine::Cpu)]
         device: Engine,
-        /// Keep activations exact on the CPU, instead of rounding them to 8 bits.
+        /// Round activations to 8 bits on the CPU, as llama.cpp does.
         #[arg(long)]
-        exact: bool,
+        fast: bool,
         /// Tokens of each answer.
         #[arg(long, default_value_t = 64)]
         tokens: usize,
@@ -194,8 +194,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
         }
-        Command::Bench { bundle, device, exact, tokens, json } => {
-            let precision = if exact { Precision::Exact } else { Precision::Fast };
+        Command::Bench { bundle, device, fast, tokens, json } => {
+            let precision = if fast { Precision::Fast } else { Precision::default() };
             let turns = bench::language(&bundle, &device.open()?, precision, tokens)?;
             if json {
                 println!("{}", serde_json::json!({ "turns": turns }));

@@ -14,9 +14,9 @@ use crate::part;
 /// Below this distance of the two largest probabilities either token may be the greedy one.
 const CLEAR_MARGIN: f64 = 0.002;
 
-/// Share of places at which the fast path may prefer another token than float32.
+/// Share of places at which the path that answers use may prefer another token than float32.
 const ALLOWED_DISAGREEMENT: f64 = 0.02;
-/// Mean difference of log-probabilities that the fast path may have.
+/// Mean difference of log-probabilities that the path that answers use may have.
 const ALLOWED_MEAN_DIFFERENCE: f64 = 0.03;
 
 #[derive(Deserialize)]
@@ -54,23 +54,27 @@ pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> anyhow::R
     let mut differences = tokenizer(golden, &model)?;
     differences.extend(prompts(golden, device, &model)?);
     if matches!(device, Device::Cpu) {
-        let fast = part::load_language(bundle, device, Precision::Fast)?;
-        differences.extend(fast_differences(golden, &model, &fast)?);
+        let shipped = part::load_language(bundle, device, Precision::default())?;
+        differences.extend(shipped_differences(golden, &model, &shipped)?);
     }
     Ok(differences)
 }
 
-/// How far 8-bit activations are from float32 when both read the same prompts and answers: the share of places at which
+/// How far the activations that answers use are from float32 when both read the same prompts and answers: the share of places at which
 /// they prefer another token, and the mean difference of the log-probability of the token that float32 prefers.
-fn fast_differences(golden: &Golden, full: &LanguageModel, fast: &LanguageModel) -> anyhow::Result<Vec<Difference>> {
+fn shipped_differences(
+    golden: &Golden,
+    full: &LanguageModel,
+    shipped: &LanguageModel,
+) -> anyhow::Result<Vec<Difference>> {
     let prompts: Vec<Prompt> = serde_json::from_value(golden.json()["prompts"].clone())?;
     let (mut other, mut apart, mut places) = (0usize, 0f64, 0usize);
     for prompt in &prompts {
         let ids: Vec<u32> = prompt.prompt_ids.iter().chain(&prompt.f32_greedy_ids).copied().collect();
-        for (full, fast) in rows(full, &ids, 0)?.iter().zip(rows(fast, &ids, 0)?) {
+        for (full, shipped) in rows(full, &ids, 0)?.iter().zip(rows(shipped, &ids, 0)?) {
             let best = index_of_largest(full);
-            other += usize::from(best != index_of_largest(&fast));
-            apart += (full[best] - fast[best]).abs();
+            other += usize::from(best != index_of_largest(&shipped));
+            apart += (full[best] - shipped[best]).abs();
             places += 1;
         }
     }
@@ -78,8 +82,8 @@ fn fast_differences(golden: &Golden, full: &LanguageModel, fast: &LanguageModel)
     let mean =
         |name: &str, sum: f64, tolerance| Difference { name: name.into(), max_abs: sum / places as f64, tolerance };
     Ok(vec![
-        mean("prompts.fast_disagreement", other as f64, ALLOWED_DISAGREEMENT),
-        mean("prompts.fast_logprob_mean", apart, ALLOWED_MEAN_DIFFERENCE),
+        mean("prompts.shipped_disagreement", other as f64, ALLOWED_DISAGREEMENT),
+        mean("prompts.shipped_logprob_mean", apart, ALLOWED_MEAN_DIFFERENCE),
     ])
 }
 
