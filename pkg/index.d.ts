@@ -238,6 +238,8 @@ export class Bubo {
   readonly cacheFault: string | null;
   /** Begins a conversation; there is one at a time. */
   chat(options?: GenerationOptions): Chat;
+  /** Bytes of main memory that the worker has taken so far. */
+  memoryBytes(options?: { signal?: AbortSignal }): Promise<number>;
   close(): void;
 }
 

@@ -89,6 +89,12 @@ export class Bubo {
     return this.#chat;
   }
 
+  /** Bytes of main memory that the worker has taken; it takes more when needed and gives none back before `close`. */
+  async memoryBytes(options = {}) {
+    checkOptions("bubo.memoryBytes", options, ["signal"]);
+    return this.#link.call({ type: "memory" }, { signal: options.signal });
+  }
+
   /** Stops all work and gives the memory back. */
   close() {
     this.#link.close();

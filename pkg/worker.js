@@ -4,6 +4,8 @@ import start, { WebSession } from "./dist/bubo.js";
 
 /** @type {WebSession | null} */
 let session = null;
+/** The module's own memory, which only grows. @type {WebAssembly.Memory | null} */
+let memory = null;
 /** Ends when the command before the next one has. */
 let before = Promise.resolve();
 /** Commands that were stopped before they began. */
@@ -24,6 +26,7 @@ self.onmessage = ({ data: command }) => {
       break;
     case "open":
     case "load":
+    case "memory":
       answer(command);
       break;
     default:
@@ -52,6 +55,7 @@ async function run(command) {
     case "add_image": return session.addImage(...pixels(command.bitmap), id);
     case "add_audio": return session.addAudio(command.samples, command.sampleRate, id);
     case "ask": return session.ask(command.question, command.options, id);
+    case "memory": return memory.buffer.byteLength;
     case "clear": return session.clear();
     case "remove_image": return session.removeImage();
     case "remove_audio": return session.removeAudio();
@@ -60,7 +64,7 @@ async function run(command) {
 }
 
 async function open({ bundleUrl, device }) {
-  await start();
+  ({ memory } = await start());
   const chosen = await chooseDevice(device);
   session = await WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
     const { id: target, ...rest } = event;
