@@ -103,11 +103,12 @@ export class Turn {
   }
 
   #copyButton() {
-    const button = make("button", "", text("copy"));
+    const button = make("button");
+    say(button, "copy");
     button.type = "button";
     button.addEventListener("click", async () => {
       await navigator.clipboard.writeText(this.answer.text).then(
-        () => { button.textContent = text("copied"); },
+        () => say(button, "copied"),
         () => { getSelection()?.selectAllChildren(this.#answerElement); },
       );
     });
