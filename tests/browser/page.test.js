@@ -15,7 +15,7 @@ const requests = [];
 
 before(async () => {
   browser = await openBrowser();
-  tab = await browser.open("pkg/index.d.ts");
+  tab = await browser.open("about:blank");
   page = tab.page;
   page.context().on("request", (request) => requests.push(new URL(request.url()).pathname));
   page.setDefaultTimeout(SLOW.timeout);
