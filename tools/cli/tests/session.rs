@@ -69,7 +69,7 @@ fn ask(session: &Session, question: &str, host: &Patience) -> bubo::Result<bubo:
 #[test]
 fn a_picture_and_a_sound_are_described_and_grounded() {
     let (session, host) = (session(), Patience::endless());
-    let events = RefCell::new(Vec::new());
+    let events: RefCell<Vec<serde_json::Value>> = RefCell::default();
     let tell = |event: Event| events.borrow_mut().push(serde_json::to_value(event).expect("plain data"));
     pollster::block_on(async {
         session.add_image(&picture("farm/dog.webp"), &host, &tell).await?;
@@ -93,7 +93,7 @@ fn a_picture_and_a_sound_are_described_and_grounded() {
     let share = mask.area_px() as f32 / box_px.area();
     assert!((0.2..1.0).contains(&share), "the mask fills {share} of its box");
 
-    let events = events.borrow();
+    let events = events.take();
     let kinds: Vec<&str> = events.iter().filter_map(|event| event["type"].as_str()).collect();
     let at = |kind: &str| kinds.iter().position(|known| *known == kind).unwrap_or_else(|| panic!("no {kind} event"));
     assert!(at("things") < at("sounds") && at("sounds") < at("token") && at("token") < at("entity"));
@@ -136,7 +136,7 @@ fn stopping_anywhere_leaves_the_session_usable() {
     assert!(matches!(stopped, Err(Error::Cancelled)), "{:?}", stopped.err());
     assert!(session.scene().is_none());
     pollster::block_on(session.add_image(&image, &endless, &|_| {})).expect("the second try is not stopped");
-    for moments in [0, 1, 4, 9] {
+    for moments in [0, 1, 4] {
         match ask(&session, "Write a short story about it.", &Patience::of(moments)) {
             Ok(answer) => assert_eq!(answer.stats["cancelled"], true, "after {moments} moments"),
             Err(error) => assert!(matches!(error, Error::Cancelled), "{error}"),

@@ -89,9 +89,17 @@ pub(crate) fn has_fast_dot_i8() -> bool {
 
 /// Plain arrays, which the compiler turns into whatever the target always has.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    expect(dead_code, reason = "WebAssembly always has its own vectors where it has any")
+)]
 pub(crate) struct Portable;
 
 #[inline(always)]
+#[cfg_attr(
+    all(target_arch = "wasm32", target_feature = "simd128"),
+    expect(dead_code, reason = "WebAssembly always has its own vectors where it has any")
+)]
 fn zip(a: [f32; 8], b: [f32; 8], op: impl Fn(f32, f32) -> f32) -> [f32; 8] {
     let mut out = a;
     for (out, b) in out.iter_mut().zip(b) {

@@ -60,12 +60,13 @@ impl RealPart {
     }
 }
 
-/// Where `cargo xtask` puts the packages' files: `parts` in `BUBO_CACHE`, else `$XDG_CACHE_HOME/bubo`, else
-/// `~/.cache/bubo`.
+/// Where the packages' files lie: `BUBO_PARTS`, else where `cargo xtask` puts them, `parts` in `BUBO_CACHE`,
+/// `$XDG_CACHE_HOME/bubo` or `~/.cache/bubo`.
 pub fn parts_folder() -> PathBuf {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("BUBO_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("bubo")))
-        .or_else(|| set("HOME").map(|home| home.join(".cache/bubo")));
-    cache.unwrap_or_default().join("parts")
+    let cache = || {
+        let cache = set("BUBO_CACHE").or_else(|| set("XDG_CACHE_HOME").map(|cache| cache.join("bubo")));
+        cache.or_else(|| set("HOME").map(|home| home.join(".cache/bubo"))).unwrap_or_default()
+    };
+    set("BUBO_PARTS").unwrap_or_else(|| cache().join("parts"))
 }
