@@ -1,5 +1,7 @@
 //! The CPU engine's fast paths against plain definitions, on sizes that fit no tile: 0, 1, primes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests, where a failure is the message")]
+
 use bubo::bundle::{BLOCK, QuantizedBlocks, Scheme};
 use bubo::tensor::{
     Attention, Conv2d, ConvKernel, Device, Matrix, Padding, Pool, PoolKind, Precision, Reduce, Resize, Tensor, Unary,

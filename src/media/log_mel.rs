@@ -58,7 +58,8 @@ impl LogMel {
     pub fn new(config: MelConfig) -> Result<Self> {
         let MelConfig { sample_rate_hz, frame, hop, fft, bands, low_hz, high_hz, .. } = config;
         let sound = 0 < frame && frame <= fft && fft <= 1 << 16 && 0 < hop && 0 < bands && bands <= 1 << 12;
-        if !sound || !(0.0 <= low_hz && low_hz < high_hz && high_hz <= f64::from(sample_rate_hz) / 2.0) {
+        let heard = 0.0 <= low_hz && low_hz < high_hz && high_hz <= f64::from(sample_rate_hz) / 2.0;
+        if !(sound && heard) {
             return Err(Error::corrupt("mel configuration", format!("{config:?}")));
         }
         let hann = |at: usize| 0.5 - 0.5 * (std::f64::consts::TAU * at as f64 / frame as f64).cos();

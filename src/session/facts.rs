@@ -154,7 +154,8 @@ mod tests {
 
     #[test]
     fn sounds_are_said_as_people_say_them() {
-        let cases: [(&[(&str, f32)], &[&str]); 5] = [
+        type Case<'a> = (&'a [(&'a str, f32)], &'a [&'a str]);
+        let cases: [Case<'_>; 5] = [
             (&[("Animal", 0.98), ("Dog", 0.95), ("Bark", 0.8), ("Domestic animals, pets", 0.9)], &["Bark"]),
             (&[("Cattle, bovinae", 0.99), ("Moo", 0.99), ("Animal", 0.99)], &["Moo"]),
             (&[("Music", 0.9)], &["Music"]),
