@@ -238,7 +238,8 @@ impl Session {
 
     /// Answers a question about what is there; without picture and sound it just talks.
     ///
-    /// A stop is no error here: the answer so far comes back, with `cancelled` in its statistics.
+    /// A stop is no error here: the answer so far comes back, with `cancelled` in its statistics; the conversation does not
+    /// remember it.
     ///
     /// # Errors
     /// [`Error::Input`] for an empty or too long question, for options out of range, and while the language model is

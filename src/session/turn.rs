@@ -186,6 +186,8 @@ impl Turn<'_> {
             Err(_) => chat.withdraw(),
         }
         if draft.cancelled {
+            // A fragment left in the conversation is what a small model says next.
+            chat.withdraw_answer();
             chat.withdraw();
         }
         self.session.talk.borrow_mut().threads.push((topic, chat));
