@@ -15,4 +15,4 @@ pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RotaryTable;
-pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};
+pub use weights::{Asked, Weight, WeightLoader, WeightMap, WeightSink, Weights};

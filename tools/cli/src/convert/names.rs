@@ -11,6 +11,9 @@
 //!
 //! Two names may lead to the same target where a checkpoint stores one tensor under two names; either alone will do.
 
+use super::models::{self, Model};
+use super::{llama, qformer};
+
 /// What one tensor of a checkpoint becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -51,11 +54,12 @@ pub type Naming = fn(&str) -> Option<Target>;
 /// One model's share of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
-    /// The part of the bundle that the model is: `tagger`, `detector`, `segmenter`, `image_encoder`, `image_qformer`,
-    /// `audio_encoder`, `audio_qformer`, `language`.
-    pub part: &'static str,
+    /// The model.
+    pub model: &'static Model,
     /// Which tensors it takes, and under which names.
     pub naming: Naming,
+    /// Which of the model's tensors this checkpoint brings, where it takes two to make a part.
+    pub brings: fn(&str) -> bool,
 }
 
 /// A public checkpoint.
@@ -90,8 +94,37 @@ pub fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
     Some((number.parse().ok().filter(|_| plain)?, rest))
 }
 
+fn all(_: &str) -> bool {
+    true
+}
+
 /// The checkpoints that `bubo convert` knows.
-pub const CHECKPOINTS: &[Checkpoint] = &[];
+pub const CHECKPOINTS: &[Checkpoint] = &[
+    Checkpoint {
+        kind: "blip2_pretrained_flant5xxl",
+        published: "blip2_pretrained_flant5xxl.pth of LAVIS",
+        wrapping: &["model."],
+        marks: &["t5_proj.weight", "ln_vision.weight"],
+        shares: &[Share { model: &models::IMAGE_QFORMER, naming: qformer::original, brings: qformer::but_projector }],
+    },
+    Checkpoint {
+        kind: "bubogpt_7b",
+        published: "bubogpt_7b.pth",
+        wrapping: &["model."],
+        marks: &["multimodal_joiner.modality_post_projectors.vision.fc.weight"],
+        shares: &[
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::bubogpt_image, brings: qformer::only_projector },
+            Share { model: &models::AUDIO_QFORMER, naming: qformer::bubogpt_audio, brings: all },
+        ],
+    },
+    Checkpoint {
+        kind: "llama",
+        published: "a Vicuna or other LLaMA folder of Hugging Face, config.json and tokenizer beside the shards",
+        wrapping: &[],
+        marks: &["model.embed_tokens.weight"],
+        shares: &[Share { model: &models::LLAMA, naming: llama::hugging_face, brings: all }],
+    },
+];
 
 #[cfg(test)]
 mod tests {

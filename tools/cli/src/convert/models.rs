@@ -1,0 +1,161 @@
+//! The models that checkpoints are converted for: what each asks for, found out by asking it.
+//!
+//! No list of tensors is kept here. A model is loaded from a [listing](bubo::nn::Weights::listing), which knows shapes
+//! and hands out zeros without memory, and what it asked for is what it needs. Configurations follow from shapes; where
+//! shapes are silent they are the published ones.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bubo::encoders::qformer::{self, QFormer};
+use bubo::language::Llama;
+use bubo::nn::{Asked, Linear, Weights};
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Json, json};
+
+use super::llama;
+use super::names::numbered;
+
+/// Names and shapes.
+pub type Shapes = BTreeMap<String, Vec<usize>>;
+
+/// A model as a part of a bundle.
+#[derive(Debug, Clone, Copy)]
+pub struct Model {
+    /// The part that it is: `tagger`, `detector`, …
+    pub part: &'static str,
+    /// Its name in the manifest.
+    pub model: &'static str,
+    /// Its configuration as far as shapes tell it, the published one for the rest.
+    pub config: fn(&Shapes) -> Json,
+    /// Loads it and lets it go.
+    pub load: fn(&Json, &Weights) -> Result<()>,
+    /// What a file beside the checkpoint says about the configuration, over what the shapes tell.
+    pub config_beside: fn(&Path, Json) -> Result<Json>,
+    /// Small files of the part (labels, tokeniser) from beside the checkpoint.
+    pub files: fn(&Path) -> Result<Vec<(String, Vec<u8>)>>,
+    /// SPDX expression of the weights' licence.
+    pub spdx: &'static str,
+    /// Where the weights come from, for people.
+    pub origin: &'static str,
+}
+
+impl Model {
+    /// What the model asks for in a configuration, given what is there.
+    ///
+    /// # Errors
+    /// If the configuration makes no sense to the model.
+    pub fn expected(&self, config: &Json, present: &Shapes) -> Result<BTreeMap<String, Asked>> {
+        let weights = Weights::listing(present.clone())?;
+        (self.load)(config, &weights).with_context(|| format!("the model {} of the part {}", self.model, self.part))?;
+        Ok(weights.asked())
+    }
+}
+
+/// All models of the paper's system, in the order in which a bundle loads them: what explores a picture first.
+pub const MODELS: &[&Model] = &[&IMAGE_QFORMER, &AUDIO_QFORMER, &LLAMA];
+
+fn shapes_suffice(_: &Path, config: Json) -> Result<Json> {
+    Ok(config)
+}
+
+fn no_files(_: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    Ok(Vec::new())
+}
+
+fn parsed<T: DeserializeOwned>(config: &Json) -> Result<T> {
+    serde_json::from_value(config.clone()).context("its configuration")
+}
+
+/// One size of a tensor's shape, or what is usual.
+fn size(shapes: &Shapes, name: &str, axis: usize, usual: usize) -> usize {
+    shapes.get(name).and_then(|dims| dims.get(axis)).copied().unwrap_or(usual)
+}
+
+/// How many numbered blocks there are behind a prefix.
+fn count(shapes: &Shapes, prefix: &str) -> usize {
+    shapes.keys().filter_map(|name| numbered(name, prefix)).map(|(number, _)| number + 1).max().unwrap_or(0)
+}
+
+/// LLaMA as Vicuna, BuboGPT's language model, or any other.
+pub const LLAMA: Model = Model {
+    part: "language",
+    model: "llama",
+    config: llama_config,
+    load: |config, weights| Ok(drop(Llama::load(&parsed(config)?, weights)?)),
+    config_beside: llama::config,
+    files: |folder| Ok(vec![("tokenizer.json".into(), llama::tokenizer(folder)?)]),
+    spdx: "LicenseRef-LLaMA",
+    origin: "Vicuna-7B v0 (LLaMA-1 by Meta, for research; fine-tuned by LMSYS)",
+};
+
+fn llama_config(shapes: &Shapes) -> Json {
+    let (vocab, hidden) = ("model.embed_tokens.weight", size(shapes, "model.embed_tokens.weight", 1, 4096));
+    // Heads cannot be told from shapes: 128 wide in LLaMA's own sizes, 64 in small models.
+    let head_dim = if hidden >= 2048 { 128 } else { 64 };
+    let key_rows = size(shapes, "model.layers.0.self_attn.k_proj.weight", 0, hidden);
+    let known = [(576, 30), (4096, 32), (5120, 40)];
+    let layers = known.iter().find(|(width, _)| *width == hidden);
+    let tied = shapes.contains_key(vocab) && !shapes.contains_key("lm_head.weight");
+    json!({
+        "vocab_size": size(shapes, vocab, 0, 32000),
+        "hidden_size": hidden,
+        "intermediate_size": size(shapes, "model.layers.0.mlp.gate_proj.weight", 0, 11008),
+        "num_hidden_layers": layers.map_or(count(shapes, "model.layers."), |(_, layers)| *layers),
+        "num_attention_heads": hidden / head_dim,
+        "num_key_value_heads": key_rows / head_dim,
+        "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10_000.0,
+        // A Vicuna without its head is damaged; only small models share the table.
+        "tie_word_embeddings": tied && hidden < 2048,
+    })
+}
+
+/// BLIP-2's Q-Former and BuboGPT's projector behind it.
+pub const IMAGE_QFORMER: Model = Model {
+    part: "image_qformer",
+    model: "qformer",
+    config: |shapes| qformer_config(shapes, 1408),
+    load: load_qformer,
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "BSD-3-Clause",
+    origin: "BLIP-2 (Salesforce LAVIS), projector of BuboGPT-7B",
+};
+
+/// BuboGPT's Q-Former for sounds and its projector.
+pub const AUDIO_QFORMER: Model = Model {
+    part: "audio_qformer",
+    model: "qformer",
+    config: |shapes| qformer_config(shapes, 768),
+    load: load_qformer,
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "Apache-2.0",
+    origin: "BuboGPT-7B (magicr/BuboGPT-ckpt)",
+};
+
+fn qformer_config(shapes: &Shapes, encoder_width: usize) -> Json {
+    let layer = "Qformer.bert.encoder.layer.0";
+    let hidden = size(shapes, "query_tokens", 2, 768);
+    json!({
+        "hidden_size": hidden,
+        "num_hidden_layers": 12,
+        "num_attention_heads": hidden / 64,
+        "intermediate_size": size(shapes, &format!("{layer}.intermediate_query.dense.weight"), 0, 3072),
+        "num_query_token": size(shapes, "query_tokens", 1, 32),
+        "encoder_width": size(shapes, &format!("{layer}.crossattention.self.key.weight"), 1, encoder_width),
+        "cross_attention_freq": 2,
+        "projector_width": size(shapes, "projector.fc.weight", 0, 4096),
+    })
+}
+
+fn load_qformer(config: &Json, weights: &Weights) -> Result<()> {
+    let sizes: qformer::Config = parsed(config)?;
+    QFormer::load(&sizes, weights)?;
+    let width: usize = parsed(&config["projector_width"])?;
+    Linear::load(&weights.pp("projector").pp("fc"), sizes.hidden_size, width)?;
+    Ok(())
+}
