@@ -130,3 +130,9 @@ fn photographs_are_resized_as_pillow_does() {
         }
     }
 }
+
+#[test]
+fn eva_vit_is_the_original() {
+    check("eva_vit");
+    check("blip2_vision_hf");
+}

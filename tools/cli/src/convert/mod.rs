@@ -3,12 +3,14 @@
 pub mod checkpoint;
 pub mod convolution;
 pub mod efficientnet;
+pub mod eva_vit;
 pub mod ggml;
 pub mod gguf;
 pub mod minilm;
 pub mod names;
 pub mod nanodet;
 pub mod onnx;
+pub mod pattern;
 pub mod pickle;
 pub mod quantize;
 pub mod smollm2;

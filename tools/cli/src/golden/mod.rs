@@ -4,12 +4,14 @@ mod bert;
 mod bert_wordpiece;
 mod conversation;
 mod efficientnet;
+mod eva_vit;
 mod file;
 mod llama;
 mod mask_cleanup;
 mod matcher;
 mod matcher_pairs;
 mod minilm;
+mod named;
 mod nanodet;
 mod qformer;
 mod real_part;
@@ -22,6 +24,7 @@ use std::path::Path;
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use named::named_weights;
 pub use real_part::{RealPart, parts_folder};
 
 /// How far one output or intermediate is from the original's.
@@ -72,6 +75,8 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
     Component { kind: "yamnet", run: yamnet::run },
+    Component { kind: "eva_vit", run: eva_vit::run },
+    Component { kind: "blip2_vision_hf", run: eva_vit::run_hugging_face },
     Component { kind: "text_level", run: text_level },
 ];
 
