@@ -136,3 +136,14 @@ fn eva_vit_is_the_original() {
     check("eva_vit");
     check("blip2_vision_hf");
 }
+
+#[test]
+fn sam_is_the_original() {
+    check("sam");
+    check("sam_hf");
+}
+
+#[test]
+fn mobile_sam_is_the_original() {
+    check("mobile_sam");
+}

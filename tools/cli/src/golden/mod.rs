@@ -15,6 +15,7 @@ mod named;
 mod nanodet;
 mod qformer;
 mod real_part;
+mod sam;
 mod smollm2;
 mod u2net;
 mod yamnet;
@@ -77,6 +78,9 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "yamnet", run: yamnet::run },
     Component { kind: "eva_vit", run: eva_vit::run },
     Component { kind: "blip2_vision_hf", run: eva_vit::run_hugging_face },
+    Component { kind: "sam_hf", run: sam::run_hugging_face },
+    Component { kind: "sam", run: sam::run },
+    Component { kind: "mobile_sam", run: sam::run_mobile },
     Component { kind: "text_level", run: text_level },
 ];
 
