@@ -6,6 +6,7 @@ mod conversation;
 mod efficientnet;
 mod eva_vit;
 mod file;
+mod image_preprocess;
 mod llama;
 mod mask_cleanup;
 mod matcher;
@@ -68,6 +69,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert", run: bert::run },
     Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
+    Component { kind: "image_preprocess", run: image_preprocess::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
