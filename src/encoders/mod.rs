@@ -1,6 +1,7 @@
 //! Pictures and sounds to features. One file a model; the bundle's manifest names which one it holds.
 
 pub mod efficientnet;
+pub mod imagebind;
 pub mod qformer;
 pub mod yamnet;
 
