@@ -5,6 +5,7 @@ pub mod convolution;
 pub mod efficientnet;
 pub mod ggml;
 pub mod gguf;
+pub mod imagebind;
 pub mod minilm;
 pub mod names;
 pub mod nanodet;
