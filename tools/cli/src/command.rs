@@ -14,6 +14,7 @@ use crate::convert::quantize::{Fit, Target};
 use crate::convert::source::Source;
 use crate::convert::{mapping, shape_list};
 use crate::plan::{self, Adapter};
+use crate::synth;
 
 /// `bubo convert`.
 #[derive(Args)]
@@ -156,6 +157,60 @@ impl Plan {
             eprintln!("measured: {:.1} MiB; the plan is off by {off:+.2} %", measured as f64 / f64::from(1 << 20));
         }
         Ok(ExitCode::from(u8::from(!plan.obstacles.is_empty())))
+    }
+}
+
+/// `bubo synth`.
+#[derive(Args)]
+pub struct Synth {
+    /// Folder of the new bundle.
+    #[arg(long)]
+    out: PathBuf,
+    /// The segmenter: mobile_sam, sam_vit_b, sam_vit_l or sam_vit_h.
+    #[arg(long, default_value = "mobile_sam")]
+    segmenter: String,
+    /// Only these parts, for example `language,segmenter`.
+    #[arg(long, value_delimiter = ',')]
+    parts: Vec<String>,
+    /// Blocks of each trunk at most, at full width.
+    #[arg(long)]
+    layers: Option<usize>,
+    /// A few thousand numbers a part, for tests.
+    #[arg(long)]
+    tiny: bool,
+    /// How matrices are stored.
+    #[arg(long, value_enum, default_value = "q4_0")]
+    quantize: Blocks,
+    /// The same number gives the same bundle.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Make it like the bundle in this folder instead: its parts, shapes, formats and small files.
+    #[arg(long, conflicts_with_all = ["segmenter", "parts", "layers", "tiny", "quantize"])]
+    like: Option<PathBuf>,
+}
+
+impl Synth {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// If it asks for what does not exist, or the disk is full.
+    pub fn run(&self) -> Result<ExitCode> {
+        let manifest = match &self.like {
+            Some(folder) => synth::synth_like(folder, &self.out, self.seed)?,
+            None => {
+                let request = synth::Request {
+                    segmenter: self.segmenter.clone(),
+                    parts: self.parts.clone(),
+                    layers: self.layers,
+                    tiny: self.tiny,
+                    scheme: Some(self.quantize.scheme()),
+                    seed: self.seed,
+                };
+                synth::synth(&request, &self.out, &mut |step| eprintln!("{step}"))?
+            }
+        };
+        summary(&manifest, &self.out, "built");
+        Ok(ExitCode::SUCCESS)
     }
 }
 

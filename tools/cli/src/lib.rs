@@ -12,3 +12,4 @@ pub mod inspect;
 pub mod part;
 pub mod plan;
 pub mod run;
+pub mod synth;

@@ -82,6 +82,8 @@ enum Command {
     },
     /// Say what a bundle needs: GPU memory by part, KV cache, download, and whether an adapter's limits suffice.
     Plan(command::Plan),
+    /// Write a bundle of random numbers in the true shapes of the paper's system, or of another bundle.
+    Synth(command::Synth),
     /// Print what a bundle or a checkpoint holds.
     Inspect {
         /// Bundle folder, folder of checkpoints, or file: safetensors, GGUF, PyTorch, ONNX, TensorFlow.js.
@@ -165,6 +167,7 @@ fn main() -> anyhow::Result<ExitCode> {
             summary(&bundle::join(&bundles, &out, &name, "")?, &out, "built");
         }
         Command::Plan(plan) => return plan.run(),
+        Command::Synth(synth) => return synth.run(),
         Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);

@@ -109,11 +109,13 @@ pub fn map(checkpoint: &'static Checkpoint, shapes: &Shapes) -> Mapping {
             mapping.outside += 1;
             continue;
         }
-        let mut known = false;
+        let mut known = true;
         let mut used = false;
         for (index, share) in mapping.shares.iter_mut().enumerate() {
-            let Some(target) = (share.share.naming)(checkpoint.unwrapped(name)) else { continue };
-            known = true;
+            let Some(target) = (share.share.naming)(checkpoint.unwrapped(name)) else {
+                known = false;
+                continue;
+            };
             used |= target != Target::Unused;
             match target {
                 Target::Unused => {}

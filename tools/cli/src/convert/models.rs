@@ -8,14 +8,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bubo::encoders::eva_vit::EvaVit;
+use bubo::encoders::imagebind::ImageBindAudio;
 use bubo::encoders::qformer::{self, QFormer};
+use bubo::grounding::segmenter::sam::{self, Sam};
 use bubo::language::Llama;
 use bubo::nn::{Asked, Linear, Weights};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use super::llama;
 use super::names::numbered;
+use super::{eva_vit, llama, mobile_sam};
 
 /// Names and shapes.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -54,7 +57,7 @@ impl Model {
 }
 
 /// All models of the paper's system, in the order in which a bundle loads them: what explores a picture first.
-pub const MODELS: &[&Model] = &[&IMAGE_QFORMER, &AUDIO_QFORMER, &LLAMA];
+pub const MODELS: &[&Model] = &[&SAM, &MOBILE_SAM, &EVA_VIT, &IMAGE_QFORMER, &IMAGEBIND_AUDIO, &AUDIO_QFORMER, &LLAMA];
 
 fn shapes_suffice(_: &Path, config: Json) -> Result<Json> {
     Ok(config)
@@ -77,6 +80,78 @@ fn size(shapes: &Shapes, name: &str, axis: usize, usual: usize) -> usize {
 fn count(shapes: &Shapes, prefix: &str) -> usize {
     shapes.keys().filter_map(|name| numbered(name, prefix)).map(|(number, _)| number + 1).max().unwrap_or(0)
 }
+
+/// Segment Anything in its three sizes.
+pub const SAM: Model = Model {
+    part: "segmenter",
+    model: "sam",
+    config: sam_config,
+    load: |config, weights| {
+        let encoder = sam::image_encoder::load(&parsed(config)?, weights)?;
+        Ok(drop(Sam::load(&parsed(config)?, encoder, weights)?))
+    },
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "Apache-2.0",
+    origin: "Segment Anything by Meta",
+};
+
+/// As far as shapes tell it; in the published widths with all the blocks that belong to them, so that a file without its
+/// last ones does not pass for a smaller model.
+fn sam_config(shapes: &Shapes) -> Json {
+    let mut config = super::sam::config(shapes);
+    let published = [(768, 12, [2, 5, 8, 11]), (1024, 24, [5, 11, 17, 23]), (1280, 32, [7, 15, 23, 31])];
+    if let Some((_, depth, global)) = published.iter().find(|(width, ..)| config["embed_dim"] == *width) {
+        config["depth"] = json!(depth);
+        config["global_attn_indexes"] = json!(global);
+    }
+    config
+}
+
+/// MobileSAM.
+pub const MOBILE_SAM: Model = Model {
+    part: "segmenter",
+    model: "mobile_sam",
+    config: mobile_sam::config,
+    load: |config, weights| {
+        let encoder = sam::tiny_vit::load(&parsed(config)?, weights)?;
+        Ok(drop(Sam::load(&parsed(config)?, encoder, weights)?))
+    },
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "Apache-2.0",
+    origin: "MobileSAM by Kyung Hee University",
+};
+
+/// EVA-CLIP's ViT-g with the norm that BLIP-2 puts behind it.
+pub const EVA_VIT: Model = Model {
+    part: "image_encoder",
+    model: "eva_vit",
+    config: |shapes| {
+        let mut config = eva_vit::config(shapes);
+        if config["embed_dim"] == 1408 {
+            config["depth"] = json!(39);
+        }
+        config
+    },
+    load: |config, weights| Ok(drop(EvaVit::load(&parsed(config)?, weights)?)),
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "MIT",
+    origin: "EVA-CLIP ViT-g/14 by BAAI; norm of BLIP-2 (Salesforce LAVIS, BSD-3-Clause)",
+};
+
+/// ImageBind's trunk for sounds.
+pub const IMAGEBIND_AUDIO: Model = Model {
+    part: "audio_encoder",
+    model: "imagebind_audio",
+    config: |_| json!({ "embed_dim": 768, "num_blocks": 12, "num_heads": 12, "mlp_ratio": 4 }),
+    load: |config, weights| Ok(drop(ImageBindAudio::load(&parsed(config)?, weights)?)),
+    config_beside: shapes_suffice,
+    files: no_files,
+    spdx: "CC-BY-NC-SA-4.0",
+    origin: "ImageBind-huge by Meta, for non-commercial use",
+};
 
 /// LLaMA as Vicuna, BuboGPT's language model, or any other.
 pub const LLAMA: Model = Model {

@@ -9,10 +9,13 @@
 //! - `Some(Target::Unused)` for what is known and not needed: index buffers, text streams, heads of other tasks,
 //! - `None` for a name that this checkpoint should not hold.
 //!
+//! Where several models share a checkpoint each table also knows what the others take, as unused: a name is unknown if
+//! any of them does not know it.
+//!
 //! Two names may lead to the same target where a checkpoint stores one tensor under two names; either alone will do.
 
 use super::models::{self, Model};
-use super::{llama, qformer};
+use super::{eva_vit, imagebind, llama, mobile_sam, qformer, sam};
 
 /// What one tensor of a checkpoint becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +75,7 @@ pub struct Checkpoint {
     /// What may stand before its names: keys of dictionaries around the tensors, and the `module.` of parallel training.
     /// Each is taken off once, in this order, if it is there.
     pub wrapping: &'static [&'static str],
-    /// Names of which one at least is in this checkpoint and in no other of the table, wrapping taken off.
+    /// Names that are all in this checkpoint and not all in another one of the table, wrapping taken off.
     pub marks: &'static [&'static str],
     /// The models that take their tensors from it.
     pub shares: &'static [Share],
@@ -105,7 +108,55 @@ pub const CHECKPOINTS: &[Checkpoint] = &[
         published: "blip2_pretrained_flant5xxl.pth of LAVIS",
         wrapping: &["model."],
         marks: &["t5_proj.weight", "ln_vision.weight"],
-        shares: &[Share { model: &models::IMAGE_QFORMER, naming: qformer::original, brings: qformer::but_projector }],
+        shares: &[
+            Share { model: &models::EVA_VIT, naming: eva_vit::blip2, brings: eva_vit::only_norm },
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::original, brings: qformer::but_projector },
+        ],
+    },
+    Checkpoint {
+        kind: "hf_blip2_flan_t5_xxl",
+        published: "the folder Salesforce/blip2-flan-t5-xxl, or its shards without the language model",
+        wrapping: &[],
+        marks: &["vision_model.embeddings.class_embedding", "qformer.layernorm.weight"],
+        shares: &[
+            Share { model: &models::EVA_VIT, naming: eva_vit::hugging_face, brings: all },
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::hugging_face, brings: qformer::but_projector },
+        ],
+    },
+    Checkpoint {
+        kind: "eva_vit_g",
+        published: "eva_vit_g.pth of LAVIS",
+        wrapping: &[],
+        marks: &["cls_token", "blocks.0.attn.q_bias"],
+        shares: &[Share { model: &models::EVA_VIT, naming: eva_vit::original, brings: eva_vit::but_norm }],
+    },
+    Checkpoint {
+        kind: "imagebind_huge",
+        published: "imagebind_huge.pth of Meta",
+        wrapping: &[],
+        marks: &["modality_preprocessors.audio.cls_token"],
+        shares: &[Share { model: &models::IMAGEBIND_AUDIO, naming: imagebind::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "sam_vit",
+        published: "sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth of Segment Anything",
+        wrapping: &[],
+        marks: &["image_encoder.blocks.0.attn.rel_pos_h"],
+        shares: &[Share { model: &models::SAM, naming: sam::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "hf_sam_vit",
+        published: "the folders facebook/sam-vit-base, -large or -huge",
+        wrapping: &[],
+        marks: &["vision_encoder.layers.0.attn.rel_pos_h"],
+        shares: &[Share { model: &models::SAM, naming: sam::hugging_face, brings: all }],
+    },
+    Checkpoint {
+        kind: "mobile_sam",
+        published: "mobile_sam.pt",
+        wrapping: &[],
+        marks: &["image_encoder.patch_embed.seq.0.c.weight"],
+        shares: &[Share { model: &models::MOBILE_SAM, naming: mobile_sam::original, brings: all }],
     },
     Checkpoint {
         kind: "bubogpt_7b",

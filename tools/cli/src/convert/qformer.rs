@@ -47,20 +47,20 @@ pub fn hugging_face(name: &str) -> Option<Target> {
     text_or_query(&rest).map(|needed| rename(needed, &format!("Qformer.{rest}")))
 }
 
-/// BuboGPT's projector behind BLIP-2's Q-Former.
+/// BuboGPT's projector behind BLIP-2's Q-Former; the rest of its checkpoint is for sounds.
 pub fn bubogpt_image(name: &str) -> Option<Target> {
-    match name.strip_prefix(JOINER)?.strip_prefix("modality_post_projectors.vision.fc.") {
-        Some(rest @ ("weight" | "bias")) => Target::whole(format!("{PROJECTOR}{rest}")),
-        _ => None,
+    if let Some(rest @ ("weight" | "bias")) = name.strip_prefix("multimodal_joiner.modality_post_projectors.vision.fc.")
+    {
+        return Target::whole(format!("{PROJECTOR}{rest}"));
     }
+    let sounds = ["modality_post_projectors.audio.", "modality_qformers."];
+    let joined = name.strip_prefix(JOINER).is_some_and(|rest| sounds.iter().any(|start| rest.starts_with(start)));
+    (joined || is_frozen_buffer(name)).then_some(Target::Unused)
 }
 
 /// BuboGPT's Q-Former for sounds, its projector, and what the training code saved beside them.
 pub fn bubogpt_audio(name: &str) -> Option<Target> {
-    // Buffers of frozen parts, which were saved because only parameters were filtered.
-    let buffer = name == "multimodal_encoder.modality_postprocessors.audio.1.log_logit_scale"
-        || name.starts_with("llama_model.") && name.ends_with(".rotary_emb.inv_freq");
-    if buffer {
+    if is_frozen_buffer(name) {
         return Some(Target::Unused);
     }
     let name = name.strip_prefix(JOINER)?;
@@ -70,8 +70,18 @@ pub fn bubogpt_audio(name: &str) -> Option<Target> {
     match name.strip_prefix("modality_qformers.audio.") {
         Some("query_tokens") => Target::whole("query_tokens"),
         Some(own) => text_or_query(own.strip_prefix("Qformer.")?).map(|needed| rename(needed, own)),
-        None => (name == "modality_qformers.vision.Qformer.bert.embeddings.position_ids").then_some(Target::Unused),
+        None => {
+            let others =
+                ["modality_qformers.vision.Qformer.bert.embeddings.position_ids", "modality_post_projectors.vision."];
+            others.iter().any(|start| name.starts_with(start)).then_some(Target::Unused)
+        }
     }
+}
+
+/// Buffers of frozen networks, which were saved because only parameters were filtered.
+fn is_frozen_buffer(name: &str) -> bool {
+    name == "multimodal_encoder.modality_postprocessors.audio.1.log_logit_scale"
+        || name.starts_with("llama_model.") && name.ends_with(".rotary_emb.inv_freq")
 }
 
 fn rename(needed: bool, name: &str) -> Target {

@@ -26,7 +26,11 @@ pub fn read(path: &Path) -> Result<Shapes> {
     parse(&text).with_context(|| format!("{} is no list of tensors", path.display()))
 }
 
-fn parse(text: &[u8]) -> Result<Shapes> {
+/// As [`read`], of the text at hand.
+///
+/// # Errors
+/// If it is no JSON of that form, or names a tensor twice.
+pub fn parse(text: &[u8]) -> Result<Shapes> {
     let list: List = serde_json::from_slice(text)?;
     let mut shapes = Shapes::new();
     for (pattern, dims, _) in list.tensors {
