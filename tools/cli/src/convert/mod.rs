@@ -6,6 +6,7 @@ pub mod efficientnet;
 pub mod ggml;
 pub mod gguf;
 pub mod minilm;
+pub mod names;
 pub mod nanodet;
 pub mod onnx;
 pub mod pickle;
