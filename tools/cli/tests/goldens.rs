@@ -108,6 +108,13 @@ fn yamnet() {
     }
 }
 
+#[test]
+fn pictures_are_what_the_original_networks_see() {
+    for picture in ["astronaut_300x200", "coffee_33x480", "smooth_97x61"] {
+        check(&format!("image_preprocess_{picture}"));
+    }
+}
+
 /// The networks' inputs made from the photographs themselves, not from the golden's small ones.
 #[test]
 fn photographs_are_resized_as_pillow_does() {

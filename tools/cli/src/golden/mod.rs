@@ -5,6 +5,7 @@ mod bert_wordpiece;
 mod conversation;
 mod efficientnet;
 mod file;
+mod image_preprocess;
 mod llama;
 mod mask_cleanup;
 mod matcher;
@@ -64,6 +65,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert", run: bert::run },
     Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
+    Component { kind: "image_preprocess", run: image_preprocess::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
