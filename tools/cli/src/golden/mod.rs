@@ -5,14 +5,17 @@ mod bert_wordpiece;
 mod conversation;
 mod efficientnet;
 mod file;
+mod grounding_dino;
 mod image_preprocess;
 mod llama;
 mod mask_cleanup;
 mod matcher;
 mod matcher_pairs;
 mod minilm;
+mod named;
 mod nanodet;
 mod qformer;
+mod ram;
 mod real_part;
 mod smollm2;
 mod u2net;
@@ -23,6 +26,8 @@ use std::path::Path;
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use grounding_dino::small_tokenizer;
+pub use named::named_weights;
 pub use real_part::{RealPart, parts_folder};
 
 /// How far one output or intermediate is from the original's.
@@ -70,6 +75,8 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
+    Component { kind: "ram", run: ram::run },
+    Component { kind: "grounding_dino", run: grounding_dino::run },
     Component { kind: "effnet_lite0", run: efficientnet::run },
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
