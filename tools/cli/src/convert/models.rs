@@ -11,14 +11,16 @@ use anyhow::{Context, Result};
 use bubo::encoders::eva_vit::EvaVit;
 use bubo::encoders::imagebind::ImageBindAudio;
 use bubo::encoders::qformer::{self, QFormer};
+use bubo::grounding::detector::grounding_dino::{self as dino, GroundingDino};
 use bubo::grounding::segmenter::sam::{self, Sam};
+use bubo::grounding::tagger::ram::{self as tagger, Ram};
 use bubo::language::Llama;
 use bubo::nn::{Asked, Linear, Weights};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
 use super::names::numbered;
-use super::{eva_vit, llama, mobile_sam};
+use super::{eva_vit, grounding_dino, llama, mobile_sam, ram};
 
 /// Names and shapes.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -79,6 +81,49 @@ fn size(shapes: &Shapes, name: &str, axis: usize, usual: usize) -> usize {
 /// How many numbered blocks there are behind a prefix.
 fn count(shapes: &Shapes, prefix: &str) -> usize {
     shapes.keys().filter_map(|name| numbered(name, prefix)).map(|(number, _)| number + 1).max().unwrap_or(0)
+}
+
+/// RAM with Swin-L.
+pub const RAM: Model = Model {
+    part: "tagger",
+    model: "ram",
+    config: |_| ram::config(),
+    load: |config, weights| Ok(drop(Ram::load(&parsed(config)?, weights)?)),
+    config_beside: shapes_suffice,
+    files: |source| {
+        let hint = "from ram/data of xinyu1205/recognize-anything";
+        [tagger::TAG_LIST_FILE, tagger::THRESHOLD_FILE]
+            .into_iter()
+            .map(|name| Ok((name.to_owned(), beside(source, &[name], hint)?)))
+            .collect()
+    },
+    spdx: "Apache-2.0",
+    origin: "Recognize Anything by OPPO",
+};
+
+/// Grounding DINO with Swin-T.
+pub const GROUNDING_DINO: Model = Model {
+    part: "detector",
+    model: "grounding_dino",
+    config: |_| grounding_dino::config(),
+    load: |config, weights| Ok(drop(GroundingDino::load(&parsed(config)?, weights)?)),
+    config_beside: shapes_suffice,
+    files: |source| {
+        let hint = "the tokenizer.json of bert-base-uncased";
+        let tokenizer = beside(source, &[dino::TOKENIZER_FILE, "tokenizer.json"], hint)?;
+        Ok(vec![(dino::TOKENIZER_FILE.to_owned(), tokenizer)])
+    },
+    spdx: "Apache-2.0",
+    origin: "Grounding DINO by IDEA Research",
+};
+
+/// A small file in a checkpoint's folder, under the first of the names that is there.
+fn beside(source: &Path, names: &[&str], hint: &str) -> Result<Vec<u8>> {
+    let folder = if source.is_dir() { source } else { source.parent().unwrap_or(Path::new(".")) };
+    let found = names.iter().map(|name| folder.join(name)).find(|path| path.exists());
+    let missing = || format!("{} holds no {}: put it there, {hint}", folder.display(), names[0]);
+    let path = found.with_context(missing)?;
+    std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))
 }
 
 /// Segment Anything in its three sizes.

@@ -15,7 +15,7 @@
 //! Two names may lead to the same target where a checkpoint stores one tensor under two names; either alone will do.
 
 use super::models::{self, Model};
-use super::{eva_vit, imagebind, llama, mobile_sam, qformer, sam};
+use super::{eva_vit, grounding_dino, imagebind, llama, mobile_sam, qformer, ram, sam};
 
 /// What one tensor of a checkpoint becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,6 +136,27 @@ pub const CHECKPOINTS: &[Checkpoint] = &[
         wrapping: &[],
         marks: &["modality_preprocessors.audio.cls_token"],
         shares: &[Share { model: &models::IMAGEBIND_AUDIO, naming: imagebind::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "ram_swin_large_14m",
+        published: "ram_swin_large_14m.pth of Recognize Anything",
+        wrapping: &["model."],
+        marks: &["label_embed", "wordvec_proj.weight"],
+        shares: &[Share { model: &models::RAM, naming: ram::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "groundingdino_swint_ogc",
+        published: "groundingdino_swint_ogc.pth of Grounding DINO",
+        wrapping: &["model.", "module."],
+        marks: &["backbone.0.patch_embed.proj.weight", "feat_map.weight"],
+        shares: &[Share { model: &models::GROUNDING_DINO, naming: grounding_dino::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "hf_grounding_dino_tiny",
+        published: "the folder IDEA-Research/grounding-dino-tiny",
+        wrapping: &[],
+        marks: &["model.backbone.conv_encoder.model.embeddings.patch_embeddings.projection.weight"],
+        shares: &[Share { model: &models::GROUNDING_DINO, naming: grounding_dino::hugging_face, brings: all }],
     },
     Checkpoint {
         kind: "sam_vit",
