@@ -126,7 +126,7 @@ fn present(segmenter: &str) -> Result<BTreeMap<usize, Shapes>> {
         let mapping = mapping::map(mapping::recognise(&shapes)?, &shapes);
         ensure!(mapping.passes(), "the list of {kind} does not pass its own check");
         for share in &mapping.shares {
-            let at = MODELS.iter().position(|model| std::ptr::eq(*model, share.share.model));
+            let at = MODELS.iter().position(|model| model.is(share.share.model));
             let at = at.with_context(|| format!("the model {} is not of the system", share.share.model.model))?;
             present.entry(at).or_default().extend(share.shapes());
         }

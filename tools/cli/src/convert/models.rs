@@ -47,6 +47,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// Whether both are the same part of the same model.
+    pub fn is(&self, other: &Model) -> bool {
+        (self.part, self.model) == (other.part, other.model)
+    }
+
     /// What the model asks for in a configuration, given what is there.
     ///
     /// # Errors

@@ -48,8 +48,7 @@ pub fn convert(paths: &[PathBuf], target: Option<Target>) -> Result<Converted> {
     }
     let mut parts = Vec::new();
     for model in MODELS {
-        let of_model =
-            |opened: &Opened| opened.mapping.shares.iter().any(|mapped| std::ptr::eq(mapped.share.model, *model));
+        let of_model = |opened: &Opened| opened.mapping.shares.iter().any(|mapped| mapped.share.model.is(model));
         if opened.iter().any(of_model) {
             parts.push(part(model, &opened, target)?);
         }
@@ -61,7 +60,7 @@ pub fn convert(paths: &[PathBuf], target: Option<Target>) -> Result<Converted> {
 fn part(model: &'static Model, opened: &[Opened], target: Option<Target>) -> Result<Part> {
     let mut found: BTreeMap<&str, (&Opened, &Found)> = BTreeMap::new();
     for opened in opened {
-        for share in opened.mapping.shares.iter().filter(|mapped| std::ptr::eq(mapped.share.model, model)) {
+        for share in opened.mapping.shares.iter().filter(|mapped| mapped.share.model.is(model)) {
             for zeros in &share.zeros {
                 check_zero(&opened.source, zeros)?;
             }
@@ -103,7 +102,7 @@ fn incomplete(checked: &Checked) -> String {
     for (name, dims) in checked.missing.iter().take(20) {
         let brings = CHECKPOINTS
             .iter()
-            .filter(|row| row.shares.iter().any(|share| std::ptr::eq(share.model, model) && (share.brings)(name)));
+            .filter(|row| row.shares.iter().any(|share| share.model.is(model) && (share.brings)(name)));
         let brings = brings.map(|row| row.kind).collect::<Vec<_>>().join(" or ");
         text += &format!("\n  missing: {name} {dims:?}, which {brings} brings");
     }
