@@ -64,7 +64,8 @@ impl Model {
 }
 
 /// All models of the paper's system, in the order in which a bundle loads them: what explores a picture first.
-pub const MODELS: &[&Model] = &[&SAM, &MOBILE_SAM, &EVA_VIT, &IMAGE_QFORMER, &IMAGEBIND_AUDIO, &AUDIO_QFORMER, &LLAMA];
+pub const MODELS: &[&Model] =
+    &[&RAM, &GROUNDING_DINO, &SAM, &MOBILE_SAM, &EVA_VIT, &IMAGE_QFORMER, &IMAGEBIND_AUDIO, &AUDIO_QFORMER, &LLAMA];
 
 fn shapes_suffice(_: &Path, config: Json) -> Result<Json> {
     Ok(config)
@@ -283,4 +284,30 @@ fn load_qformer(config: &Json, weights: &Weights) -> Result<()> {
     let width: usize = parsed(&config["projector_width"])?;
     Linear::load(&weights.pp("projector").pp("fc"), sizes.hidden_size, width)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::convert::names::CHECKPOINTS;
+
+    #[test]
+    fn every_model_of_a_checkpoint_is_converted_and_every_part_has_one_checkpoint_at_least() {
+        for share in CHECKPOINTS.iter().flat_map(|row| row.shares) {
+            assert!(MODELS.iter().any(|model| model.is(share.model)), "{}", share.model.model);
+        }
+        for model in MODELS {
+            assert!(CHECKPOINTS.iter().any(|row| row.shares.iter().any(|share| share.model.is(model))), "{}", model.part);
+        }
+    }
+
+    #[test]
+    fn published_configurations_load_without_any_shapes_but_those_of_tables() {
+        for model in MODELS.iter().filter(|model| model.model != "grounding_dino") {
+            let nothing = Shapes::new();
+            let asked = model.expected(&(model.config)(&nothing), &nothing);
+            let asked = asked.unwrap_or_else(|error| panic!("{}: {error:#}", model.model));
+            assert!(asked.len() > 100, "{} asks for {} tensors", model.model, asked.len());
+        }
+    }
 }
