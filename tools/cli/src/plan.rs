@@ -1,16 +1,19 @@
 //! `bubo plan`: what a bundle needs, told from its manifest without loading anything.
 
+use std::any::Any;
 use std::fmt::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use bubo::bundle::{Format, MANIFEST_FILE, Manifest, TensorEntry};
+use bubo::bundle::{Format, MANIFEST_FILE, Manifest, PartEntry, TensorEntry};
 use bubo::language::llama;
-use bubo::tensor::Device;
 use bubo::tensor::gpu::{Footprint, Gpu, GpuInfo, MOST_KEPT_BYTES};
+use bubo::tensor::{Device, Precision};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use crate::bundle;
+use crate::convert::models::MODELS;
 use crate::run::open_session;
 
 /// What an adapter allows.
@@ -253,16 +256,34 @@ impl Plan {
     }
 }
 
-/// Loads the bundle onto a GPU and counts what it took there, in bytes.
+/// Loads the bundle onto a GPU and counts what it took there, in bytes: as a session, or model by model if it is one of
+/// the paper's system.
 ///
 /// # Errors
-/// If the bundle cannot be loaded, or its models are not those of a session.
+/// If the bundle cannot be loaded, or its models are unknown.
 pub fn measure(folder: &Path, gpu: &Gpu) -> Result<u64> {
     let before = gpu.counters().bytes_in_use;
-    let session = pollster::block_on(open_session(folder, Device::Gpu(gpu.clone())))?;
+    let device = Device::Gpu(gpu.clone());
+    let text = std::fs::read(folder.join(MANIFEST_FILE))?;
+    let manifest = Manifest::parse(&text)?;
+    let known = |part: &PartEntry| MODELS.iter().find(|model| (model.part, model.model) == (&*part.name, &*part.model));
+    let models: Option<Vec<_>> = manifest.parts.iter().map(known).collect();
+    let held: Box<dyn Any> = match models {
+        None => Box::new(pollster::block_on(open_session(folder, device))?),
+        Some(models) => {
+            let mut loader = bundle::open(folder, &device, Precision::default())?;
+            let mut held = Vec::new();
+            for model in models {
+                let part = pollster::block_on(loader.load_part(model.part, &mut |_| {}))?;
+                held.push((model.load)(&part.config, &part.weights).with_context(|| model.part)?);
+                part.weights.finish()?;
+            }
+            Box::new(held)
+        }
+    };
     // Repacked convolutions release what they were made of once that was computed.
     gpu.submit();
     let after = gpu.counters().bytes_in_use;
-    drop(session);
+    drop(held);
     Ok(after - before)
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bubo::bundle::{LoadedPart, Manifest, Scheme};
+use bubo::language::LanguageModel;
 use bubo::nn::Weights;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bundle;
@@ -15,7 +16,7 @@ use bubo_cli::convert::models::Shapes;
 use bubo_cli::convert::names::{CHECKPOINTS, Naming, Target};
 use bubo_cli::convert::quantize::{Fit, Target as Quantization};
 use bubo_cli::convert::{eva_vit, grounding_dino, qformer, sam, shape_list};
-use checkpoint_files::{Numbers, State, legacy_file, safetensors_file, zip_file};
+use checkpoint_files::{Numbers, State, gguf_file, legacy_file, safetensors_file, sentencepiece_file, zip_file};
 use serde_json::Value as Json;
 
 // ---- the lists ----
@@ -555,4 +556,116 @@ fn bad_checkpoints_are_named() {
     std::fs::write(&sources[0], &stream).expect("there is room");
     let error = format!("{:#}", convert(&sources[..1], &out, None).expect_err("without its norm"));
     assert!(error.contains("ln_vision.bias") && error.contains("blip2_pretrained_flant5xxl"), "{error}");
+}
+
+// ---- the language model ----
+
+/// A LLaMA of two layers, 64 wide, as its folder holds it.
+fn small_llama() -> Shapes {
+    dims(&[
+        ("model.embed_tokens.weight", &[300, 64]),
+        ("model.layers.{0-1}.self_attn.q_proj.weight", &[64, 64]),
+        ("model.layers.{0-1}.self_attn.k_proj.weight", &[64, 64]),
+        ("model.layers.{0-1}.self_attn.v_proj.weight", &[64, 64]),
+        ("model.layers.{0-1}.self_attn.o_proj.weight", &[64, 64]),
+        ("model.layers.{0-1}.mlp.gate_proj.weight", &[96, 64]),
+        ("model.layers.{0-1}.mlp.up_proj.weight", &[96, 64]),
+        ("model.layers.{0-1}.mlp.down_proj.weight", &[64, 96]),
+        ("model.layers.{0-1}.input_layernorm.weight", &[64]),
+        ("model.layers.{0-1}.post_attention_layernorm.weight", &[64]),
+        ("model.norm.weight", &[64]),
+        ("lm_head.weight", &[300, 64]),
+    ])
+}
+
+/// Three special pieces, all bytes, and letters up to 300.
+fn small_vocabulary() -> Vec<(String, f32, i32)> {
+    let mut pieces = vec![("<unk>".to_owned(), 0.0, 2), ("<s>".to_owned(), 0.0, 3), ("</s>".to_owned(), 0.0, 3)];
+    pieces.extend((0..=255u8).map(|byte| (format!("<0x{byte:02X}>"), 0.0, 6)));
+    pieces.push(("\u{2581}".to_owned(), -1.0, 1));
+    pieces.extend((b'A'..).map(|letter| (char::from(letter).to_string(), -2.0, 1)).take(300 - pieces.len()));
+    pieces
+}
+
+fn llama_folder(folder: &Path) -> PathBuf {
+    let folder = folder.join("vicuna");
+    std::fs::create_dir(&folder).expect("there is room");
+    let mut shards = [State::new(), State::new()];
+    for (at, (name, (dims, numbers))) in state(&small_llama()).into_iter().enumerate() {
+        shards[at % 2].insert(name, (dims, numbers.into_f16()));
+    }
+    shards[0].insert("model.layers.0.self_attn.rotary_emb.inv_freq".into(), (vec![8], Numbers::F32(vec![1.0; 8])));
+    for (at, shard) in shards.iter().enumerate() {
+        zip_file(&folder.join(format!("pytorch_model-0000{}-of-00002.bin", at + 1)), None, shard);
+    }
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "vocab_size": 299, "hidden_size": 64, "intermediate_size": 96,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 128, "rms_norm_eps": 1e-6,
+    });
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("there is room");
+    std::fs::write(folder.join("tokenizer.model"), sentencepiece_file(&small_vocabulary())).expect("there is room");
+    folder
+}
+
+fn language_model(folder: &Path) -> (LanguageModel, Vec<f32>) {
+    let part = load(folder, "language");
+    let tokenizer = part.file("tokenizer.json").expect("it has one");
+    let model = LanguageModel::load(&part.config, &part.weights, tokenizer).expect("it fits");
+    part.weights.finish().expect("nothing is left over");
+    let ids = model.tokenizer.encode("HEY").expect("text");
+    let hidden = model.llama.forward(&model.llama.embed(&ids).expect("ids"), None).expect("it runs");
+    let logits = model.llama.logits(&hidden).expect("it runs");
+    let logits = pollster::block_on(logits.to_f32()).expect("on the CPU");
+    (model, logits)
+}
+
+#[test]
+fn a_vicuna_folder_and_its_gguf_become_the_same_language_model() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let vicuna = llama_folder(folder.path());
+    let out = folder.path().join("bundle");
+    convert(std::slice::from_ref(&vicuna), &out, None).expect("a LLaMA");
+    let (model, logits) = language_model(&out);
+    assert_eq!(model.llama.config().vocab_size, 300, "the file's rows, not its configuration's");
+    assert_eq!(model.tokenizer.encode("HI").expect("text"), [259, 260 + 7, 260 + 8]);
+    assert!(model.settings.chat.stop.match_ids(&[5, 2277, 29937]) && model.settings.chat.add_bos);
+    assert!(logits.iter().all(|logit| logit.is_finite()));
+
+    let gguf = folder.path().join("vicuna.gguf");
+    gguf_file(&gguf, &state(&small_llama()), &small_vocabulary(), 4);
+    let other = folder.path().join("from_gguf");
+    convert(&[gguf], &other, None).expect("a LLaMA");
+    let (_, same) = language_model(&other);
+    assert_eq!(logits, same);
+
+    std::fs::write(vicuna.join("config.json"), r#"{"architectures": ["GPT2LMHeadModel"]}"#).expect("there is room");
+    let error = convert(&[vicuna], &out, None).expect_err("another architecture");
+    assert!(format!("{error:#}").contains("GPT2LMHeadModel"), "{error:#}");
+}
+
+#[test]
+fn joined_bundles_hold_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sources = write_originals(folder.path());
+    let (seen, spoken, out) = (folder.path().join("seen"), folder.path().join("spoken"), folder.path().join("all"));
+    let target = Some(Quantization { scheme: Scheme::Q4_1, fit: Fit::Range });
+    convert(&sources, &seen, target).expect("they belong together");
+    convert(&[llama_folder(folder.path())], &spoken, None).expect("a LLaMA");
+    let manifest = bundle::join(&[spoken.clone(), seen.clone()], &out, "bubogpt-7b", "").expect("different parts");
+    let parts: Vec<&str> = manifest.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(parts, ["image_encoder", "image_qformer", "audio_qformer", "language"]);
+    for (from, part, name, dims) in
+        [(&seen, "image_encoder", "pos_embed", &[1, 5, 64][..]), (&spoken, "language", "lm_head.weight", &[300, 64])]
+    {
+        assert_eq!(numbers(&load(from, part), name, dims), numbers(&load(&out, part), name, dims), "{name}");
+    }
+    let bytes = |manifest: &Manifest, part: usize| -> u64 {
+        let tensors = manifest.tensors.iter().filter(|tensor| tensor.part == part);
+        tensors.flat_map(|tensor| &tensor.pieces).map(|piece| piece.at[1] - piece.at[0]).sum()
+    };
+    let before = Manifest::parse(&std::fs::read(seen.join("bundle.json")).expect("a bundle")).expect("a manifest");
+    assert_eq!(bytes(&before, 0), bytes(&manifest, 0));
+    assert!(manifest.licences.iter().any(|licence| licence.part == "language" && licence.spdx == "LicenseRef-LLaMA"));
+    let error = bundle::join(&[seen.clone(), seen], &out, "twice", "").expect_err("the same parts");
+    assert!(format!("{error:#}").contains("image_encoder"), "{error:#}");
 }

@@ -58,6 +58,8 @@ pub fn config(folder: &Path, from_shapes: Json) -> Result<Json> {
     );
     ensure!(theirs["rope_scaling"].is_null(), "stretched rotary positions (`rope_scaling`) are not supported");
     let mut config = from_shapes;
+    // Configurations from before shared key heads do not name them.
+    config["num_key_value_heads"] = theirs["num_attention_heads"].clone();
     // The row count is the file's: v0 merges have one more than their configuration or one less than their tokeniser.
     for key in SIZES.into_iter().chain(["rope_theta", "tie_word_embeddings"]).filter(|key| *key != "vocab_size") {
         if !theirs[key].is_null() {

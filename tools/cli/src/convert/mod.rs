@@ -6,6 +6,7 @@ pub mod efficientnet;
 pub mod eva_vit;
 pub mod ggml;
 pub mod gguf;
+pub mod gguf_llama;
 pub mod grounding_dino;
 pub mod imagebind;
 pub mod llama;

@@ -4,6 +4,7 @@
 //! and hands out zeros without memory, and what it asked for is what it needs. Configurations follow from shapes; where
 //! shapes are silent they are the published ones.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -34,8 +35,8 @@ pub struct Model {
     pub model: &'static str,
     /// Its configuration as far as shapes tell it, the published one for the rest.
     pub config: fn(&Shapes) -> Json,
-    /// Loads it and lets it go.
-    pub load: fn(&Json, &Weights) -> Result<()>,
+    /// Loads it; what is given back holds its memory and nothing more.
+    pub load: fn(&Json, &Weights) -> Result<Box<dyn Any>>,
     /// What a file beside the checkpoint says about the configuration, over what the shapes tell.
     pub config_beside: fn(&Path, Json) -> Result<Json>,
     /// Small files of the part (labels, tokeniser) from beside the checkpoint.
@@ -94,7 +95,7 @@ pub const RAM: Model = Model {
     part: "tagger",
     model: "ram",
     config: |_| ram::config(),
-    load: |config, weights| Ok(drop(Ram::load(&parsed(config)?, weights)?)),
+    load: |config, weights| Ok(Box::new(Ram::load(&parsed(config)?, weights)?)),
     config_beside: shapes_suffice,
     files: |source| {
         let hint = "from ram/data of xinyu1205/recognize-anything";
@@ -112,7 +113,7 @@ pub const GROUNDING_DINO: Model = Model {
     part: "detector",
     model: "grounding_dino",
     config: |_| grounding_dino::config(),
-    load: |config, weights| Ok(drop(GroundingDino::load(&parsed(config)?, weights)?)),
+    load: |config, weights| Ok(Box::new(GroundingDino::load(&parsed(config)?, weights)?)),
     config_beside: shapes_suffice,
     files: |source| {
         let hint = "the tokenizer.json of bert-base-uncased";
@@ -139,7 +140,7 @@ pub const SAM: Model = Model {
     config: sam_config,
     load: |config, weights| {
         let encoder = sam::image_encoder::load(&parsed(config)?, weights)?;
-        Ok(drop(Sam::load(&parsed(config)?, encoder, weights)?))
+        Ok(Box::new(Sam::load(&parsed(config)?, encoder, weights)?))
     },
     config_beside: shapes_suffice,
     files: no_files,
@@ -166,7 +167,7 @@ pub const MOBILE_SAM: Model = Model {
     config: mobile_sam::config,
     load: |config, weights| {
         let encoder = sam::tiny_vit::load(&parsed(config)?, weights)?;
-        Ok(drop(Sam::load(&parsed(config)?, encoder, weights)?))
+        Ok(Box::new(Sam::load(&parsed(config)?, encoder, weights)?))
     },
     config_beside: shapes_suffice,
     files: no_files,
@@ -185,7 +186,7 @@ pub const EVA_VIT: Model = Model {
         }
         config
     },
-    load: |config, weights| Ok(drop(EvaVit::load(&parsed(config)?, weights)?)),
+    load: |config, weights| Ok(Box::new(EvaVit::load(&parsed(config)?, weights)?)),
     config_beside: shapes_suffice,
     files: no_files,
     spdx: "MIT",
@@ -197,7 +198,7 @@ pub const IMAGEBIND_AUDIO: Model = Model {
     part: "audio_encoder",
     model: "imagebind_audio",
     config: |_| json!({ "embed_dim": 768, "num_blocks": 12, "num_heads": 12, "mlp_ratio": 4 }),
-    load: |config, weights| Ok(drop(ImageBindAudio::load(&parsed(config)?, weights)?)),
+    load: |config, weights| Ok(Box::new(ImageBindAudio::load(&parsed(config)?, weights)?)),
     config_beside: shapes_suffice,
     files: no_files,
     spdx: "CC-BY-NC-SA-4.0",
@@ -209,7 +210,7 @@ pub const LLAMA: Model = Model {
     part: "language",
     model: "llama",
     config: llama_config,
-    load: |config, weights| Ok(drop(Llama::load(&parsed(config)?, weights)?)),
+    load: |config, weights| Ok(Box::new(Llama::load(&parsed(config)?, weights)?)),
     config_beside: llama::config,
     files: |folder| Ok(vec![("tokenizer.json".into(), llama::tokenizer(folder)?)]),
     spdx: "LicenseRef-LLaMA",
@@ -278,12 +279,11 @@ fn qformer_config(shapes: &Shapes, encoder_width: usize) -> Json {
     })
 }
 
-fn load_qformer(config: &Json, weights: &Weights) -> Result<()> {
+fn load_qformer(config: &Json, weights: &Weights) -> Result<Box<dyn Any>> {
     let sizes: qformer::Config = parsed(config)?;
-    QFormer::load(&sizes, weights)?;
     let width: usize = parsed(&config["projector_width"])?;
-    Linear::load(&weights.pp("projector").pp("fc"), sizes.hidden_size, width)?;
-    Ok(())
+    let projector = Linear::load(&weights.pp("projector").pp("fc"), sizes.hidden_size, width)?;
+    Ok(Box::new((QFormer::load(&sizes, weights)?, projector)))
 }
 
 #[cfg(test)]
@@ -297,7 +297,11 @@ mod tests {
             assert!(MODELS.iter().any(|model| model.is(share.model)), "{}", share.model.model);
         }
         for model in MODELS {
-            assert!(CHECKPOINTS.iter().any(|row| row.shares.iter().any(|share| share.model.is(model))), "{}", model.part);
+            assert!(
+                CHECKPOINTS.iter().any(|row| row.shares.iter().any(|share| share.model.is(model))),
+                "{}",
+                model.part
+            );
         }
     }
 

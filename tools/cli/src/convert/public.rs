@@ -11,9 +11,9 @@ use super::checkpoint::{CheckpointTensor, Numbers};
 use super::mapping::{self, Checked, Found, Mapping, Origin};
 use super::models::{MODELS, Model, Shapes};
 use super::names::CHECKPOINTS;
-use super::quantize::{Target, quantize};
+use super::quantize::{Target, quantize, quantized_part};
 use super::source::Source;
-use super::{Licence, Part, PartTensor, StoredTensor};
+use super::{Licence, Part, PartTensor, StoredTensor, gguf_llama};
 
 /// A checkpoint of which only the header was read.
 struct Opened {
@@ -37,7 +37,8 @@ pub struct Converted {
 pub fn convert(paths: &[PathBuf], target: Option<Target>) -> Result<Converted> {
     let mut report = String::new();
     let mut opened = Vec::new();
-    for path in paths {
+    let is_gguf = |path: &&PathBuf| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    for path in paths.iter().filter(|path| !is_gguf(path)) {
         let source = Rc::new(Source::open(path)?);
         let shapes: Shapes = source.tensors().map(|(name, info)| (name.to_owned(), info.dims.clone())).collect();
         let checkpoint = mapping::recognise(&shapes).with_context(|| path.display().to_string())?;
@@ -47,11 +48,23 @@ pub fn convert(paths: &[PathBuf], target: Option<Target>) -> Result<Converted> {
         opened.push(Opened { source, mapping });
     }
     let mut parts = Vec::new();
+    for path in paths.iter().filter(is_gguf) {
+        let part = gguf_llama::convert(path).with_context(|| path.display().to_string())?;
+        report += &format!("{}: {} tensors used\n", path.display(), part.tensors.len());
+        parts.push(match target {
+            Some(target) => quantized_part(part, target),
+            None => part,
+        });
+    }
     for model in MODELS {
         let of_model = |opened: &Opened| opened.mapping.shares.iter().any(|mapped| mapped.share.model.is(model));
         if opened.iter().any(of_model) {
             parts.push(part(model, &opened, target)?);
         }
+    }
+    let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+    for (at, name) in names.iter().enumerate() {
+        ensure!(!names[..at].contains(name), "two of the checkpoints make the part {name}; give one of them");
     }
     Ok(Converted { parts, report })
 }

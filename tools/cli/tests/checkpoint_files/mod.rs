@@ -1,4 +1,5 @@
-//! Writes checkpoints in the containers of the real ones: PyTorch's archives and legacy streams, and safetensors.
+//! Writes checkpoints in the containers of the real ones: PyTorch's archives and legacy streams, safetensors, GGUF, and
+//! SentencePiece's models.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -164,4 +165,110 @@ pub fn safetensors_file(path: &Path, state: &State) {
     let header = serde_json::to_vec(&header).expect("plain JSON");
     let length = (header.len() as u64).to_le_bytes();
     std::fs::write(path, [&length[..], &header, &data].concat()).expect("there is room");
+}
+
+/// A `tokenizer.model` of byte pairs: text, score and type of each piece.
+pub fn sentencepiece_file(pieces: &[(String, f32, i32)]) -> Vec<u8> {
+    let field = |out: &mut Vec<u8>, tag: u8, bytes: &[u8]| {
+        out.extend([tag << 3 | 2, u8::try_from(bytes.len()).expect("a short field")]);
+        out.extend(bytes);
+    };
+    let mut file = Vec::new();
+    for (text, score, kind) in pieces {
+        let mut piece = Vec::new();
+        field(&mut piece, 1, text.as_bytes());
+        piece.push(2 << 3 | 5);
+        piece.extend(score.to_le_bytes());
+        piece.extend([3 << 3, *kind as u8]);
+        field(&mut file, 1, &piece);
+    }
+    field(&mut file, 2, &[3 << 3, 2]); // the trainer's model type: byte pairs
+    file
+}
+
+/// A LLaMA of f32 tensors in GGUF, under GGUF's names and in its order of rotary rows.
+pub fn gguf_file(path: &Path, state: &State, vocabulary: &[(String, f32, i32)], heads: usize) {
+    let text = |out: &mut Vec<u8>, text: &str| {
+        out.extend((text.len() as u64).to_le_bytes());
+        out.extend(text.bytes());
+    };
+    let sizes = [
+        ("block_count", 2u32),
+        ("attention.head_count", heads as u32),
+        ("embedding_length", 64),
+        ("feed_forward_length", 96),
+        ("context_length", 128),
+    ];
+    let mut out = b"GGUF".to_vec();
+    out.extend(3u32.to_le_bytes());
+    out.extend((state.len() as u64).to_le_bytes());
+    out.extend((sizes.len() as u64 + 6).to_le_bytes());
+    for (key, size) in sizes {
+        text(&mut out, &format!("llama.{key}"));
+        out.extend(4u32.to_le_bytes());
+        out.extend(size.to_le_bytes());
+    }
+    text(&mut out, "llama.attention.layer_norm_rms_epsilon");
+    out.extend(6u32.to_le_bytes());
+    out.extend(1e-6f32.to_le_bytes());
+    for (key, value) in [("general.architecture", "llama"), ("tokenizer.ggml.model", "llama")] {
+        text(&mut out, key);
+        out.extend(8u32.to_le_bytes());
+        text(&mut out, value);
+    }
+    for (key, kind) in [("tokens", 8u32), ("scores", 6), ("token_type", 5)] {
+        text(&mut out, &format!("tokenizer.ggml.{key}"));
+        out.extend(9u32.to_le_bytes());
+        out.extend(kind.to_le_bytes());
+        out.extend((vocabulary.len() as u64).to_le_bytes());
+        for (piece, score, kind) in vocabulary {
+            match key {
+                "tokens" => text(&mut out, piece),
+                "scores" => out.extend(score.to_le_bytes()),
+                _ => out.extend(kind.to_le_bytes()),
+            }
+        }
+    }
+    let mut data: Vec<u8> = Vec::new();
+    for (name, (dims, numbers)) in state {
+        text(&mut out, &gguf_name(name));
+        out.extend((dims.len() as u32).to_le_bytes());
+        dims.iter().rev().for_each(|dim| out.extend((*dim as u64).to_le_bytes()));
+        out.extend(0u32.to_le_bytes());
+        out.extend((data.len() as u64).to_le_bytes());
+        let rotary = name.contains("q_proj") || name.contains("k_proj");
+        let numbers = if rotary { pairs_side_by_side(numbers.to_f32(), dims, heads) } else { numbers.to_f32() };
+        data.extend(Numbers::F32(numbers).bytes());
+        data.resize(data.len().next_multiple_of(32), 0);
+    }
+    out.resize(out.len().next_multiple_of(32), 0);
+    out.extend(data);
+    std::fs::write(path, out).expect("there is room");
+}
+
+fn gguf_name(name: &str) -> String {
+    let names = [
+        ("model.embed_tokens", "token_embd"),
+        ("model.norm", "output_norm"),
+        ("lm_head", "output"),
+        ("model.layers", "blk"),
+        ("self_attn.q_proj", "attn_q"),
+        ("self_attn.k_proj", "attn_k"),
+        ("self_attn.v_proj", "attn_v"),
+        ("self_attn.o_proj", "attn_output"),
+        ("mlp.gate_proj", "ffn_gate"),
+        ("mlp.up_proj", "ffn_up"),
+        ("mlp.down_proj", "ffn_down"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("input_layernorm", "attn_norm"),
+    ];
+    names.iter().fold(name.to_owned(), |name, (from, to)| name.replace(from, to))
+}
+
+/// Rows of each head with the two numbers that turn together side by side, as llama.cpp's converter writes them.
+fn pairs_side_by_side(numbers: Vec<f32>, dims: &[usize], heads: usize) -> Vec<f32> {
+    let (rows, cols) = (dims[0], dims[1]);
+    let half = rows / heads / 2;
+    let source = |row: usize| row / (2 * half) * 2 * half + row % 2 * half + row % (2 * half) / 2;
+    (0..rows).flat_map(|row| numbers[source(row) * cols..(source(row) + 1) * cols].to_vec()).collect()
 }
