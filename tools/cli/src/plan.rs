@@ -122,50 +122,25 @@ pub fn plan(path: &Path, adapter: Adapter, context: Option<usize>) -> Result<Pla
 
 /// As [`plan`], for a manifest at hand.
 pub fn of_manifest(manifest: &Manifest, adapter: Adapter, context: Option<usize>) -> Plan {
-    let (mut largest_buffer, mut largest_binding) = (Largest::default(), Largest::default());
-    let mut parts = Vec::new();
-    for (index, part) in manifest.parts.iter().enumerate() {
-        let own = manifest.tensors.iter().filter(|tensor| tensor.part == index);
-        let mut needs = PartNeeds {
-            part: part.name.clone(),
-            model: part.model.clone(),
-            parameters: 0,
-            stored_bytes: 0,
-            gpu_bytes: tables(&part.model, &part.config),
-        };
-        for tensor in own {
-            let footprint = footprint(tensor, adapter.binding_bytes);
-            needs.parameters += tensor.shape.iter().map(|dim| *dim as u64).product::<u64>();
-            needs.stored_bytes += tensor.pieces.iter().map(|piece| piece.at[1] - piece.at[0]).sum::<u64>();
-            needs.gpu_bytes += footprint.bytes;
-            for (largest, bytes) in
-                [(&mut largest_buffer, footprint.largest_buffer), (&mut largest_binding, footprint.largest_binding)]
-            {
-                if bytes > largest.bytes {
-                    *largest = Largest { tensor: tensor.name.clone(), bytes };
-                }
-            }
-        }
-        parts.push(needs);
-    }
+    let parts: Vec<PartNeeds> =
+        (0..manifest.parts.len()).map(|part| needs(manifest, part, adapter.binding_bytes)).collect();
+    let largest = |of: fn(&Footprint) -> u64| {
+        let all = manifest.tensors.iter().map(|tensor| (of(&footprint(tensor, adapter.binding_bytes)), tensor));
+        let largest = all.max_by_key(|(bytes, _)| *bytes);
+        largest.map(|(bytes, tensor)| Largest { tensor: tensor.name.clone(), bytes }).unwrap_or_default()
+    };
+    let (largest_buffer, largest_binding) = (largest(|of| of.largest_buffer), largest(|of| of.largest_binding));
     let language = manifest.parts.iter().find_map(|part| language_config(&part.model, &part.config));
     let (context, kv_cache_bytes) = language.map_or((0, 0), |(sizes, own)| {
         let context = context.unwrap_or(own).min(sizes.max_position_embeddings);
         (context, kv_cache(&sizes, context))
     });
-    let mut obstacles = Vec::new();
-    for (largest, limit, what) in
-        [(&largest_buffer, adapter.buffer_bytes, "buffers"), (&largest_binding, adapter.binding_bytes, "bindings")]
-    {
-        if largest.bytes > limit {
-            obstacles.push(format!(
-                "{} needs {} MiB at once, this adapter allows {what} of {} MiB",
-                largest.tensor,
-                largest.bytes >> 20,
-                limit >> 20
-            ));
-        }
-    }
+    let limits =
+        [(&largest_buffer, adapter.buffer_bytes, "buffers"), (&largest_binding, adapter.binding_bytes, "bindings")];
+    let too_large = limits.into_iter().filter(|(largest, limit, _)| largest.bytes > *limit);
+    let obstacles = too_large.map(|(Largest { tensor, bytes }, limit, what)| {
+        format!("{tensor} needs {} KiB at once, this adapter allows {what} of {} KiB", bytes >> 10, limit >> 10)
+    });
     Plan {
         bundle: manifest.name.clone(),
         download_bytes: manifest.total_bytes(),
@@ -174,11 +149,29 @@ pub fn of_manifest(manifest: &Manifest, adapter: Adapter, context: Option<usize>
         context,
         kv_cache_bytes,
         kept_bytes: MOST_KEPT_BYTES,
+        obstacles: obstacles.collect(),
         largest_buffer,
         largest_binding,
         adapter,
-        obstacles,
     }
+}
+
+/// What the tensors of one part need.
+fn needs(manifest: &Manifest, index: usize, binding_limit: u64) -> PartNeeds {
+    let part = &manifest.parts[index];
+    let mut needs = PartNeeds {
+        part: part.name.clone(),
+        model: part.model.clone(),
+        parameters: 0,
+        stored_bytes: 0,
+        gpu_bytes: tables(&part.model, &part.config),
+    };
+    for tensor in manifest.tensors.iter().filter(|tensor| tensor.part == index) {
+        needs.parameters += tensor.shape.iter().map(|dim| *dim as u64).product::<u64>();
+        needs.stored_bytes += tensor.pieces.iter().map(|piece| piece.at[1] - piece.at[0]).sum::<u64>();
+        needs.gpu_bytes += footprint(tensor, binding_limit).bytes;
+    }
+    needs
 }
 
 fn footprint(tensor: &TensorEntry, binding_limit: u64) -> Footprint {

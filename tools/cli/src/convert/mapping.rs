@@ -90,6 +90,12 @@ pub fn checkpoint(kind: &str) -> Result<&'static Checkpoint> {
     found.ok_or_else(|| anyhow::anyhow!("there is no checkpoint {kind:?}; known are {}", known()))
 }
 
+/// Rows of a tensor that the checkpoint keeps apart: name and shape of each group that is there.
+type Groups = Vec<Option<(String, Vec<usize>)>>;
+
+/// Groups by share and by the fused tensor's name.
+type Fused = BTreeMap<(usize, String), Groups>;
+
 /// Sorts the tensors of a checkpoint.
 pub fn map(checkpoint: &'static Checkpoint, shapes: &Shapes) -> Mapping {
     let shares = checkpoint.shares.iter();
@@ -102,42 +108,17 @@ pub fn map(checkpoint: &'static Checkpoint, shapes: &Shapes) -> Mapping {
         problems: Vec::new(),
     };
     let wrapped = checkpoint.wrapping.first().filter(|first| shapes.keys().any(|name| name.starts_with(**first)));
-    let mut fused: BTreeMap<(usize, String), Vec<Option<(String, Vec<usize>)>>> = BTreeMap::new();
+    let mut fused = Fused::new();
     for (name, dims) in shapes {
         // A dictionary around the weights has other things beside it; `module.` has not.
         if wrapped.is_some_and(|first| *first != "module." && !name.starts_with(first)) {
             mapping.outside += 1;
-            continue;
-        }
-        let mut known = true;
-        let mut used = false;
-        for (index, share) in mapping.shares.iter_mut().enumerate() {
-            let Some(target) = (share.share.naming)(checkpoint.unwrapped(name)) else {
-                known = false;
-                continue;
-            };
-            used |= target != Target::Unused;
-            match target {
-                Target::Unused => {}
-                Target::Whole(to) => mapping.problems.extend(share.put(to, dims.clone(), Origin::Whole(name.clone()))),
-                Target::Split(names) => mapping.problems.extend(share.split(name, dims, names)),
-                Target::Rows { of, part, parts } => {
-                    let slots = fused.entry((index, of)).or_insert_with(|| vec![None; parts]);
-                    match slots.get_mut(part) {
-                        Some(slot) => *slot = Some((name.clone(), dims.clone())),
-                        None => mapping.problems.push(format!("{name} is part {part} of {}", slots.len())),
-                    }
-                }
-            }
-        }
-        match (known, used) {
-            (false, _) => drop(mapping.unknown.insert(name.clone(), dims.clone())),
-            (true, false) => drop(mapping.unused.insert(name.clone(), dims.clone())),
-            (true, true) => {}
+        } else {
+            mapping.sort(name, dims, &mut fused);
         }
     }
-    for ((index, to), slots) in fused {
-        match join(&to, slots) {
+    for ((index, to), groups) in fused {
+        match join(&to, groups) {
             Ok((dims, origin)) => mapping.problems.extend(mapping.shares[index].put(to, dims, origin)),
             Err(error) => mapping.problems.push(error.to_string()),
         }
@@ -145,8 +126,38 @@ pub fn map(checkpoint: &'static Checkpoint, shapes: &Shapes) -> Mapping {
     mapping
 }
 
+impl Mapping {
+    /// Asks every share's naming table about one tensor.
+    fn sort(&mut self, name: &str, dims: &[usize], fused: &mut Fused) {
+        let (mut known, mut used) = (true, false);
+        for (index, share) in self.shares.iter_mut().enumerate() {
+            let Some(target) = (share.share.naming)(self.checkpoint.unwrapped(name)) else {
+                known = false;
+                continue;
+            };
+            used |= target != Target::Unused;
+            let problem = match target {
+                Target::Unused => None,
+                Target::Whole(to) => share.put(to, dims.to_vec(), Origin::Whole(name.to_owned())),
+                Target::Split(names) => share.split(name, dims, names),
+                Target::Rows { of, part, parts } => {
+                    let groups = fused.entry((index, of)).or_insert_with(|| vec![None; parts]);
+                    let group = groups.get_mut(part).map(|group| *group = Some((name.to_owned(), dims.to_vec())));
+                    group.is_none().then(|| format!("{name} is part {part} of {parts}"))
+                }
+            };
+            self.problems.extend(problem);
+        }
+        match (known, used) {
+            (false, _) => drop(self.unknown.insert(name.to_owned(), dims.to_vec())),
+            (true, false) => drop(self.unused.insert(name.to_owned(), dims.to_vec())),
+            (true, true) => {}
+        }
+    }
+}
+
 /// Shape and origin of a tensor whose rows the checkpoint keeps apart.
-fn join(to: &str, slots: Vec<Option<(String, Vec<usize>)>>) -> Result<(Vec<usize>, Origin)> {
+fn join(to: &str, slots: Groups) -> Result<(Vec<usize>, Origin)> {
     let count = slots.len();
     let present: Vec<_> = slots.into_iter().flatten().collect();
     ensure!(present.len() == count, "of the {count} groups of rows of {to}, {} are there", present.len());

@@ -26,6 +26,9 @@ use super::{eva_vit, grounding_dino, llama, mobile_sam, ram};
 /// Names and shapes.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
 
+/// Names and bytes of a part's small files.
+pub type SmallFiles = Vec<(String, Vec<u8>)>;
+
 /// A model as a part of a bundle.
 #[derive(Debug, Clone, Copy)]
 pub struct Model {
@@ -40,7 +43,7 @@ pub struct Model {
     /// What a file beside the checkpoint says about the configuration, over what the shapes tell.
     pub config_beside: fn(&Path, Json) -> Result<Json>,
     /// Small files of the part (labels, tokeniser) from beside the checkpoint.
-    pub files: fn(&Path) -> Result<Vec<(String, Vec<u8>)>>,
+    pub files: fn(&Path) -> Result<SmallFiles>,
     /// SPDX expression of the weights' licence.
     pub spdx: &'static str,
     /// Where the weights come from, for people.
@@ -72,7 +75,7 @@ fn shapes_suffice(_: &Path, config: Json) -> Result<Json> {
     Ok(config)
 }
 
-fn no_files(_: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+fn no_files(_: &Path) -> Result<SmallFiles> {
     Ok(Vec::new())
 }
 
