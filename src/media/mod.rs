@@ -1,5 +1,6 @@
 //! Pixels and samples, and the way back from a network's frame to the picture that a person sees.
 
+mod color;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod decode;
 mod image;
@@ -10,6 +11,7 @@ mod resample;
 mod resize;
 mod waveform;
 
+pub use color::named_colors;
 pub use image::RgbImage;
 pub use log_mel::{LogMel, MelConfig};
 pub use mask_cleanup::{HOLE_PX, SmallRegions};
