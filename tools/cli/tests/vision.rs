@@ -1,8 +1,13 @@
 //! Vision models refuse weights and configurations that do not fit, and say which.
 
+use std::cell::Cell;
+
+use async_trait::async_trait;
 use bubo::bundle::LoadedPart;
 use bubo::encoders;
 use bubo::grounding::segmenter;
+use bubo::host::Host;
+use bubo::media::{BoxPx, RgbImage};
 use bubo::nn::Weights;
 use bubo::tensor::Device;
 use bubo_cli::convert::names::{Naming, Target};
@@ -75,6 +80,42 @@ fn sizes_that_cannot_be_are_refused() {
         let message = refusal(&part(&golden, "mobile_sam", mobile_sam::original, "", &json!({ key: value })));
         assert!(!message.is_empty(), "{key} {value}");
     }
+}
+
+/// Lets so many moments pass, then stops.
+struct Impatient(Cell<usize>);
+
+#[async_trait(?Send)]
+impl Host for Impatient {
+    async fn breathe(&self) -> bubo::Result<()> {
+        let left = self.0.get().checked_sub(1).ok_or(bubo::Error::Cancelled)?;
+        self.0.set(left);
+        Ok(())
+    }
+
+    async fn sleep_ms(&self, _: u32) -> bubo::Result<()> {
+        Ok(())
+    }
+
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
+}
+
+#[test]
+fn a_stop_is_heard_between_any_two_steps() {
+    let golden = Golden::open("sam").expect("the golden is part of the repository");
+    let sam = segmenter::load(&part(&golden, "sam", sam::original, "", &json!({}))).expect("it loads");
+    let image = RgbImage::new(9, 5, vec![7; 135]).expect("a picture");
+    let boxes = [BoxPx::from([1.0, 1.0, 8.0, 4.0]); 9];
+    let segment = |moments: usize| pollster::block_on(sam.segment(&image, &boxes, &Impatient(Cell::new(moments))));
+    // Patches, positions, three blocks, neck; then boxes eight at a time.
+    for moments in 0..8 {
+        assert!(matches!(segment(moments), Err(bubo::Error::Cancelled)), "{moments}");
+    }
+    let masks = segment(8).expect("nobody stops it");
+    assert!(masks.len() == 9 && masks.iter().all(|mask| (mask.width(), mask.height()) == (9, 5)));
+    assert!(pollster::block_on(sam.segment(&image, &[], &Impatient(Cell::new(0)))).is_ok_and(|masks| masks.is_empty()));
 }
 
 #[test]
