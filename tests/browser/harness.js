@@ -83,7 +83,7 @@ class Browser {
     const page = await this.#context.newPage();
     const tab = new Tab(page);
     await page.exposeFunction("report", (message) => tab.receive(message));
-    await visit(page, address);
+    await page.goto(address);
     return tab;
   }
 
@@ -91,16 +91,6 @@ class Browser {
     await this.#context.close();
     this.#server?.process.kill();
     await rm(this.#profile, { recursive: true, force: true, maxRetries: 5 });
-  }
-}
-
-/** Goes to an address, and once more if nothing comes: the server can leave a connection waiting behind idle ones. */
-async function visit(page, address) {
-  try {
-    await page.goto(address, { timeout: 10_000 });
-  } catch (error) {
-    if (error.name !== "TimeoutError") throw error;
-    await page.goto(address);
   }
 }
 
