@@ -3,6 +3,8 @@
 //! Own code, since the order of the two passes matters: what overshoots is cut to 0..255 between them, and a library that
 //! goes through the columns first is off by up to 4 of 255 on a photograph.
 
+use std::ops::Range;
+
 use super::RgbImage;
 use crate::error::{Error, Result};
 
@@ -34,6 +36,13 @@ impl CropPx {
         Self { left: 0, top: 0, width: image.width(), height: image.height() }
     }
 
+    fn is_inside(&self, width: usize, height: usize) -> bool {
+        self.width > 0
+            && self.height > 0
+            && self.left.checked_add(self.width).is_some_and(|right| right <= width)
+            && self.top.checked_add(self.height).is_some_and(|bottom| bottom <= height)
+    }
+
     /// The square in the middle whose side is `fraction` of the shorter side, both rounded down as Pillow's users do.
     pub fn centre_square(image: &RgbImage, fraction: f64) -> Self {
         let side = ((image.width().min(image.height()) as f64 * fraction) as usize).max(1);
@@ -48,20 +57,37 @@ impl RgbImage {
     /// # Errors
     /// [`Error::Shape`] if the part is empty or not inside, or a side is 0 or beyond 65,535.
     pub fn resized(&self, part: CropPx, width: usize, height: usize, filter: Filter) -> Result<Self> {
-        let inside = part.width > 0
-            && part.height > 0
-            && part.left.checked_add(part.width).is_some_and(|right| right <= self.width())
-            && part.top.checked_add(part.height).is_some_and(|bottom| bottom <= self.height());
-        let sides = [self.width(), self.height(), width, height];
-        if !inside || sides.iter().any(|side| *side == 0 || *side > 65_535) {
+        if !part.is_inside(self.width(), self.height())
+            || [width, height].iter().any(|side| !(1..=65_535).contains(side))
+        {
             let reason = format!("{part:?} of {} × {} to {width} × {height}", self.width(), self.height());
             return Err(Error::shape("resize", reason));
         }
         // Pillow's users cut first: pixels beside the part must not bleed into its rim.
         let rows = self.pixels().chunks_exact(3 * self.width()).skip(part.top).take(part.height);
         let cut: Vec<u8> = rows.flat_map(|row| &row[3 * part.left..3 * (part.left + part.width)]).copied().collect();
-        let narrow = across(&cut, part.width, &weights(part.width, width, filter));
-        Self::new(width, height, down(&narrow, width, &weights(part.height, height, filter)))
+        let narrow = across(&cut, part.width, &windows(part.width, width, 0..width, filter));
+        Self::new(width, height, down(&narrow, width, &windows(part.height, height, 0..height, filter)))
+    }
+
+    /// Brings the whole picture to `width` × `height` and cuts `kept` out of that; only those pixels are computed, so a
+    /// long strip costs no more than what is kept of it. Equal to Pillow's `resize` and then `crop`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the part is empty or not inside the resized picture, or one of its sides is beyond 65,535.
+    pub fn resized_then_cut(&self, width: usize, height: usize, filter: Filter, kept: CropPx) -> Result<Self> {
+        if !kept.is_inside(width, height) || kept.width.max(kept.height) > 65_535 {
+            let reason = format!("{kept:?} of {} × {} at {width} × {height}", self.width(), self.height());
+            return Err(Error::shape("resize", reason));
+        }
+        let columns = windows(self.width(), width, kept.left..kept.left + kept.width, filter);
+        let mut rows = windows(self.height(), height, kept.top..kept.top + kept.height, filter);
+        let first = rows.iter().map(|row| row.first).min().unwrap_or(0);
+        let end = rows.iter().map(|row| row.first + row.weights.len()).max().unwrap_or(0);
+        let stride = 3 * self.width();
+        let narrow = across(&self.pixels()[first * stride..end * stride], self.width(), &columns);
+        rows.iter_mut().for_each(|row| row.first -= first);
+        Self::new(kept.width, kept.height, down(&narrow, kept.width, &rows))
     }
 
     /// Red, green and blue apart, rows from the top, each number `(x − mean) / deviation` of its channel:
@@ -83,10 +109,10 @@ struct Window {
     weights: Vec<i32>,
 }
 
-/// The windows of `to` pixels over `from` pixels.
+/// The windows of the pixels `kept` of `to` over `from` pixels.
 ///
 /// Source: python-pillow/Pillow, src/libImaging/Resample.c (`precompute_coeffs`, `normalize_coeffs_8bpc`) @ 11.0.0.
-fn weights(from: usize, to: usize, filter: Filter) -> Vec<Window> {
+fn windows(from: usize, to: usize, kept: Range<usize>, filter: Filter) -> Vec<Window> {
     let scale = from as f64 / to as f64;
     let widened = scale.max(1.0);
     let reach = widened * filter.reach();
@@ -99,7 +125,7 @@ fn weights(from: usize, to: usize, filter: Filter) -> Vec<Window> {
         let whole = |weight: &f64| (weight / sum * f64::from(1 << POINT)).round() as i32;
         Window { first, weights: raw.iter().map(whole).collect() }
     };
-    (0..to).map(window).collect()
+    kept.map(window).collect()
 }
 
 impl Filter {
@@ -192,6 +218,23 @@ mod tests {
         for filter in [Filter::Bilinear, Filter::Bicubic] {
             assert!(image.resized(part, 9, 3, filter)?.pixels().iter().all(|x| *x == 90), "{filter:?}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn cutting_afterwards_gives_the_same_pixels() -> Result<()> {
+        let image = RgbImage::new(7, 23, (0..7 * 23 * 3).map(|at| (at * 37 % 251) as u8).collect())?;
+        for (width, height, filter) in [(13, 5, Filter::Bilinear), (5, 41, Filter::Bicubic), (1, 1, Filter::Bilinear)] {
+            let whole = image.resized(CropPx::whole(&image), width, height, filter)?;
+            let kept = CropPx { left: width / 2, top: height / 3, width: width.div_ceil(2), height: height / 3 + 1 };
+            let found = image.resized_then_cut(width, height, filter, kept)?;
+            for (y, x) in (0..kept.height).flat_map(|y| (0..kept.width).map(move |x| (y, x))) {
+                assert_eq!(found.pixel(x, y), whole.pixel(x + kept.left, y + kept.top), "{width} × {height}");
+            }
+        }
+        assert!(
+            image.resized_then_cut(3, 3, Filter::Bilinear, CropPx { left: 1, top: 0, width: 3, height: 1 }).is_err()
+        );
         Ok(())
     }
 

@@ -7,6 +7,7 @@ mod kv_cache;
 mod linear;
 mod norm;
 mod rope;
+pub mod vit;
 mod weights;
 
 pub use attention::MultiHeadAttention;

@@ -28,6 +28,15 @@ impl LayerNorm {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         x.layer_norm(&self.weight, &self.bias, self.eps)
     }
+
+    /// The same over the channels of each pixel, `[batch, dim, height, width]`: what SAM calls `LayerNorm2d`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if there are not `dim` channels.
+    pub fn forward_maps(&self, x: &Tensor) -> Result<Tensor> {
+        x.dims_of::<4>("layer norm of maps")?;
+        self.forward(&x.permute(&[0, 2, 3, 1])?)?.permute(&[0, 3, 1, 2]) // [batch, dim, height, width]
+    }
 }
 
 /// Root-mean-square norm with weight.

@@ -1,5 +1,6 @@
 //! Outliners of things. One file a model.
 
+pub mod sam;
 pub mod u2net;
 
 use std::rc::Rc;
@@ -16,6 +17,17 @@ use crate::nn::Weights;
 pub fn load(part: &LoadedPart<Weights>) -> Result<Rc<dyn Segmenter>> {
     Ok(match part.model.as_str() {
         "u2netp" => Rc::new(u2net::U2Net::load(&part.config()?, &part.weights)?),
-        other => return Err(Error::Unsupported(format!("a segmenter {other:?}; known is u2netp"))),
+        "sam" => {
+            let encoder = sam::image_encoder::load(&part.config()?, &part.weights)?;
+            Rc::new(sam::Sam::load(&part.config()?, encoder, &part.weights)?)
+        }
+        "mobile_sam" => {
+            let encoder = sam::tiny_vit::load(&part.config()?, &part.weights)?;
+            Rc::new(sam::Sam::load(&part.config()?, encoder, &part.weights)?)
+        }
+        other => {
+            let known = "u2netp, sam, mobile_sam";
+            return Err(Error::Unsupported(format!("a segmenter {other:?}; known are {known}")));
+        }
     })
 }

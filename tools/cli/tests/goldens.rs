@@ -108,6 +108,13 @@ fn yamnet() {
     }
 }
 
+#[test]
+fn pictures_are_what_the_original_networks_see() {
+    for picture in ["astronaut_300x200", "coffee_33x480", "smooth_97x61"] {
+        check(&format!("image_preprocess_{picture}"));
+    }
+}
+
 /// The networks' inputs made from the photographs themselves, not from the golden's small ones.
 #[test]
 fn photographs_are_resized_as_pillow_does() {
@@ -129,4 +136,21 @@ fn photographs_are_resized_as_pillow_does() {
             assert!(expected.len() == found.pixels().len() && apart <= Some(1), "{kind} {picture}: {apart:?}");
         }
     }
+}
+
+#[test]
+fn eva_vit_is_the_original() {
+    check("eva_vit");
+    check("blip2_vision_hf");
+}
+
+#[test]
+fn sam_is_the_original() {
+    check("sam");
+    check("sam_hf");
+}
+
+#[test]
+fn mobile_sam_is_the_original() {
+    check("mobile_sam");
 }

@@ -4,15 +4,19 @@ mod bert;
 mod bert_wordpiece;
 mod conversation;
 mod efficientnet;
+mod eva_vit;
 mod file;
+mod image_preprocess;
 mod llama;
 mod mask_cleanup;
 mod matcher;
 mod matcher_pairs;
 mod minilm;
+mod named;
 mod nanodet;
 mod qformer;
 mod real_part;
+mod sam;
 mod smollm2;
 mod u2net;
 mod yamnet;
@@ -22,6 +26,7 @@ use std::path::Path;
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use named::named_weights;
 pub use real_part::{RealPart, parts_folder};
 
 /// How far one output or intermediate is from the original's.
@@ -64,6 +69,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert", run: bert::run },
     Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
+    Component { kind: "image_preprocess", run: image_preprocess::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
@@ -72,6 +78,11 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
     Component { kind: "yamnet", run: yamnet::run },
+    Component { kind: "eva_vit", run: eva_vit::run },
+    Component { kind: "blip2_vision_hf", run: eva_vit::run_hugging_face },
+    Component { kind: "sam_hf", run: sam::run_hugging_face },
+    Component { kind: "sam", run: sam::run },
+    Component { kind: "mobile_sam", run: sam::run_mobile },
     Component { kind: "text_level", run: text_level },
 ];
 
