@@ -191,7 +191,7 @@ export interface Stage {
 export type AskEvent =
   | ({ type: "stage" } & Stage)
   /** What comes next is computed from boxes, tags and sounds instead of being left to the language model. */
-  | { type: "evidence"; evidence: "presence" | "place" | "count" | "relation" }
+  | { type: "evidence"; evidence: "identity" | "color" | "presence" | "place" | "count" | "relation" }
   | { type: "token"; text: string }
   | ({ type: "entity" } & Entity)
   | { type: "done"; answer: Answer; stats: Record<string, unknown> };

@@ -6,7 +6,9 @@
 
 use serde::Deserialize;
 
+use super::{Features, ImageEncoder};
 use crate::error::{Error, Result};
+use crate::media::{ChannelScale, Filter, Fit, RgbImage};
 use crate::nn::vit::{FusedAttention, FusedOrder, Mlp, PatchEmbedding, head_dim};
 use crate::nn::{LayerNorm, Linear, Weights};
 use crate::tensor::Tensor;
@@ -26,6 +28,9 @@ pub struct Config {
     pub num_heads: usize,
     /// Width inside the feed-forward network.
     pub mlp_hidden: usize,
+    /// How an oblong picture becomes a square.
+    #[serde(default)]
+    pub fit: Fit,
     /// Added to the variance in the blocks' norms.
     #[serde(default = "small")]
     pub block_eps: f32,
@@ -89,6 +94,19 @@ impl EvaVit {
         &self.config
     }
 
+    /// A picture as the network's input `[1, 3, side, side]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the network does not want a square.
+    pub fn input(&self, image: &RgbImage) -> Result<Tensor> {
+        let [height, width] = self.config.img_size;
+        if height != width {
+            return Err(Error::shape("eva_vit input", format!("pictures are squared, not made {height} × {width}")));
+        }
+        let square = image.squared(width, self.config.fit, Filter::Bicubic)?;
+        Tensor::from_f32(&ChannelScale::CLIP.planes(&square), &[1, 3, height, width], &self.class_token.device())
+    }
+
     /// Encodes normalised pictures `[batch, 3, height, width]`: what the Q-Former reads,
     /// `[batch, 1 + patches, dim]`, the class token first, then the patches row by row.
     ///
@@ -146,6 +164,12 @@ impl EvaVit {
             states.push(block.forward(x)?);
         }
         Ok(states)
+    }
+}
+
+impl ImageEncoder for EvaVit {
+    fn encode(&self, image: &RgbImage) -> Result<Features> {
+        Ok(Features { tokens: self.forward(&self.input(image)?)? })
     }
 }
 

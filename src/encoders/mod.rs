@@ -6,8 +6,12 @@ pub mod imagebind;
 pub mod qformer;
 pub mod yamnet;
 
-use crate::error::Result;
+use std::rc::Rc;
+
+use crate::bundle::LoadedPart;
+use crate::error::{Error, Result};
 use crate::media::{RgbImage, Waveform};
+use crate::nn::Weights;
 use crate::tensor::Tensor;
 
 /// What an encoder makes of a picture or a sound.
@@ -33,4 +37,15 @@ pub trait AudioEncoder {
     /// # Errors
     /// Those of the engine.
     fn encode(&self, sound: &Waveform) -> Result<Features>;
+}
+
+/// Loads the image encoder that a bundle's part names.
+///
+/// # Errors
+/// [`Error::Unsupported`] for a model that is not known here; those of the model.
+pub fn load_image_encoder(part: &LoadedPart<Weights>) -> Result<Rc<dyn ImageEncoder>> {
+    match part.model.as_str() {
+        "eva_vit" => Ok(Rc::new(eva_vit::EvaVit::load(&part.config()?, &part.weights)?)),
+        other => Err(Error::Unsupported(format!("an image encoder {other:?}; known is eva_vit"))),
+    }
 }

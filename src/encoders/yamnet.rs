@@ -114,7 +114,8 @@ impl Yamnet {
     }
 
     /// Log-mel patches `[patches, 1, patch_frames, bands]` and the first sample of each. The sound is brought to the
-    /// configured rate; one that is shorter than a patch, and a tail that no patch covers, are filled up with silence.
+    /// configured rate. One that is shorter than a patch is filled up with silence; a tail that no patch covers gets one
+    /// that ends with the sound, since the step into silence is heard as a sound of its own.
     ///
     /// # Errors
     /// [`crate::Error::Input`] if the sound's rate is of no use.
@@ -244,9 +245,8 @@ fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
     let mut starts: Vec<usize> = (0..).map(|at| at * hop).take_while(|start| start + length <= samples).collect();
     let covered = starts.last().map_or(0, |start| start + length);
     // A fifth of a patch is long enough to hold a sound of its own.
-    let next = starts.len() * hop;
-    if starts.is_empty() || (samples - covered > length / 5 && next < samples) {
-        starts.push(next);
+    if starts.is_empty() || samples - covered > length / 5 {
+        starts.push(samples.saturating_sub(length));
     }
     starts
 }
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(patch_starts(1, 15_600, 7_800), [0]);
         assert_eq!(patch_starts(15_600, 15_600, 7_800), [0]);
         assert_eq!(patch_starts(16_000, 15_600, 7_800), [0]);
-        assert_eq!(patch_starts(21_120, 15_600, 7_800), [0, 7_800]);
+        assert_eq!(patch_starts(21_120, 15_600, 7_800), [0, 5_520]);
         assert_eq!(patch_starts(40_000, 15_600, 7_800), [0, 7_800, 15_600, 23_400]);
         let long = patch_starts(16_000 * 3600, 15_600, 7_800);
         assert!(

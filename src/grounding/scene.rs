@@ -15,9 +15,17 @@ const TAG_PLACE_IOU: f32 = 0.5;
 const LEAST_TAG_SCORE: f32 = 0.3;
 /// From here on a fine name is trusted before its kind's.
 const SURE_TAG_SCORE: f32 = 0.5;
-/// Tags of one kind that are together this sure overrule a detection of something else that is less sure than the second
-/// figure and lies where they point: close up, the detector takes animals for persons.
-const OVERRULING: (f32, f32) = (0.9, 0.65);
+/// Tags of one kind that are together this sure overrule a detection of something else that is less sure than
+/// [`UNSURE_DETECTION`] and lies where they point: close up, the detector takes animals for persons.
+const OVERRULING: f32 = 0.9;
+/// The same for an animal that the tagger knows and does not see: both know it, so less is enough.
+const OVERRULING_ANIMAL: f32 = 0.7;
+/// Detections from here on are not renamed.
+const UNSURE_DETECTION: f32 = 0.65;
+/// An animal that only the detector sees, less sure than this, is none where the tagger is sure of something else.
+const LEAST_ANIMAL_SCORE: f32 = 0.5;
+/// The animals that detector and tagger both know.
+const ANIMALS: [&str; 9] = ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"];
 /// Overlap with the best of these tags that such a detection must have.
 const OVERRULING_IOU: f32 = 0.4;
 /// Part of the smaller box that must be shared by a detection and a tag of its kind.
@@ -80,14 +88,15 @@ impl Eyes<'_> {
 
 /// Puts detections and tags together.
 ///
-/// 1. Of detections at the same place the most confident stays; tags that are surer of another kind rename it.
-/// 2. A tag whose kind was detected where the tag points gives that detection its finer name as an alias.
-/// 3. Tags of one kind that was not detected become one thing: named by the tag if that is sure, else by the kind.
-/// 4. A tag of no kind that points at a thing becomes its alias, else a thing of its own. Where it shares its place with a
+/// 1. Detector and tagger see independently, so what both see is surer, see [`agreed`].
+/// 2. Of detections at the same place the most confident stays; tags that are surer of another kind rename it.
+/// 3. A tag whose kind was detected where the tag points gives that detection its finer name as an alias.
+/// 4. Tags of one kind that was not detected become one thing: named by the tag if that is sure, else by the kind.
+/// 5. A tag of no kind that points at a thing becomes its alias, else a thing of its own. Where it shares its place with a
 ///    thing in part, it must be sure of itself: for what ImageNet has no class, the tagger names something similar.
 pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
-    for Detection { label, score, box_px } in detections {
+    for Detection { label, score, box_px } in agreed(detections, &tags) {
         if !found.iter().any(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
             found.push(Found { tag: label, aliases: vec![], score, box_px });
         }
@@ -105,15 +114,46 @@ pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     found
 }
 
+/// Raises each detection by what the tagger says of its kind, as two independent witnesses do: 1 − (1 − a)(1 − b). Drops
+/// animals that the detector is unsure of and the tagger does not see, where the tagger is sure of something else.
+fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
+    let mut agreed: Vec<Detection> = detections
+        .into_iter()
+        .filter_map(|detection| {
+            let support = support(&detection.label, tags);
+            let elsewhere = |tag: &Tag| {
+                let same_place = tag.box_px.is_some_and(|b| shared(&detection.box_px, &b) >= KIND_OVERLAP);
+                tag.score >= SURE_TAG_SCORE && same_place
+            };
+            let unsure = detection.score < LEAST_ANIMAL_SCORE && ANIMALS.contains(&&*detection.label);
+            let refuted = unsure && support == 0.0 && tags.iter().any(elsewhere);
+            let score = 1.0 - (1.0 - detection.score) * (1.0 - support);
+            (!refuted).then_some(Detection { score, ..detection })
+        })
+        .collect();
+    agreed.sort_by(|a, b| b.score.total_cmp(&a.score));
+    agreed
+}
+
+/// How sure the tagger is of a kind, 0..1.
+fn support(kind: &str, tags: &[Tag]) -> f32 {
+    let of_kind = tags.iter().filter(|tag| tag.label == kind || tag.kind.as_deref() == Some(kind));
+    of_kind.map(|tag| tag.score).sum::<f32>().min(1.0)
+}
+
 fn overrule(found: &mut [Found], tags: &[Tag]) {
     let Some((kind, box_px)) = tags.iter().find_map(|tag| tag.kind.clone().zip(tag.box_px)) else { return };
-    let sum: f32 = tags.iter().filter(|tag| tag.kind.as_ref() == Some(&kind)).map(|tag| tag.score).sum();
-    if sum < OVERRULING.0 || found.iter().any(|found| found.tag == kind) {
+    let sum = support(&kind, tags);
+    if found.iter().any(|found| found.tag == kind) {
         return;
     }
-    let unsure = |found: &&mut Found| found.score < OVERRULING.1 && found.box_px.iou(&box_px) >= OVERRULING_IOU;
-    if let Some(thing) = found.iter_mut().find(unsure) {
-        (thing.tag, thing.score) = (kind, sum.min(1.0));
+    let overruled = |found: &&mut Found| {
+        let unseen = ANIMALS.contains(&&*found.tag) && support(&found.tag, tags) == 0.0;
+        let needed = if unseen { OVERRULING_ANIMAL } else { OVERRULING };
+        sum >= needed && found.score < UNSURE_DETECTION && found.box_px.iou(&box_px) >= OVERRULING_IOU
+    };
+    if let Some(thing) = found.iter_mut().find(overruled) {
+        (thing.tag, thing.score) = (kind, sum);
     }
 }
 
@@ -197,6 +237,30 @@ mod tests {
         assert_eq!(names(&found), [("cat", vec!["egyptian cat", "tabby cat"])]);
         let sure = combined(vec![detection("person", 0.8, LEFT)], tags());
         assert_eq!(names(&sure), [("person", vec![]), ("egyptian cat", vec!["cat", "tabby cat"])]);
+    }
+
+    #[test]
+    fn what_both_see_is_surer() {
+        let kitten = || vec![detection("dog", 0.55, LEFT), detection("cat", 0.46, LEFT)];
+        let tags = || vec![tag("egyptian cat", Some("cat"), 0.22, LEFT), tag("tabby cat", Some("cat"), 0.18, LEFT)];
+        let found = combined(kitten(), tags());
+        assert_eq!(names(&found), [("cat", vec!["egyptian cat", "tabby cat"])]);
+        assert!((found[0].score - (1.0 - 0.54 * 0.6)).abs() < 1e-5, "{}", found[0].score);
+        assert_eq!(names(&combined(kitten(), vec![])), [("dog", vec![])]);
+    }
+
+    #[test]
+    fn an_animal_that_only_the_detector_half_sees_is_none() {
+        let panda = |place| vec![tag("giant panda", None, 0.96, place)];
+        let found = combined(vec![detection("horse", 0.47, LEFT)], panda(LEFT));
+        assert_eq!(names(&found), [("giant panda", vec![])]);
+        // Elsewhere in the picture there may be one, and of things other than animals a picture holds many.
+        let apart = combined(vec![detection("horse", 0.47, LEFT)], panda(RIGHT));
+        assert_eq!(names(&apart), [("giant panda", vec![]), ("horse", vec![])]);
+        let cup = combined(vec![detection("cup", 0.47, LEFT)], panda(LEFT));
+        assert_eq!(names(&cup), [("cup", vec!["giant panda"])]);
+        let pig = vec![tag("wild boar", Some("pig"), 0.34, LEFT), tag("hog", Some("pig"), 0.4, LEFT)];
+        assert_eq!(names(&combined(vec![detection("dog", 0.59, LEFT)], pig)), [("pig", vec!["wild boar", "hog"])]);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Pixels and samples, and the way back from a network's frame to the picture that a person sees.
 
 mod audio_clips;
+mod color;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod decode;
 mod image;
@@ -13,6 +14,7 @@ mod resize;
 mod waveform;
 
 pub use audio_clips::{ClipConfig, ClipMean, ClipMel, MelClips};
+pub use color::named_colors;
 pub use image::RgbImage;
 pub use log_mel::{LogMel, MelConfig, MelRecipe};
 pub use mask_cleanup::{HOLE_PX, SmallRegions};

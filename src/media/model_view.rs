@@ -144,12 +144,13 @@ impl RgbImage {
     /// The picture with a longer side of `side` pixels, to be padded below and to the right: for SAM (1024).
     ///
     /// # Errors
-    /// [`Error::Shape`] if a side would be 0 or beyond 65,535.
+    /// [`Error::Shape`] if the side is beyond 65,535.
     ///
     /// Source: facebookresearch/segment-anything, utils/transforms.py (`ResizeLongestSide`) @ dca509f.
     pub fn with_longest_side(&self, side: usize) -> Result<PaddedView> {
         let scale = side as f64 / self.width().max(self.height()) as f64;
-        let scaled = |old: usize| (old as f64 * scale + 0.5) as usize;
+        // A strip thousands of times as long as wide keeps a pixel, where the original would fail.
+        let scaled = |old: usize| ((old as f64 * scale + 0.5) as usize).max(1);
         let image = self.resized(CropPx::whole(self), scaled(self.width()), scaled(self.height()), Filter::Bilinear)?;
         Ok(PaddedView { image, side, original_width: self.width(), original_height: self.height() })
     }
@@ -189,7 +190,9 @@ mod tests {
         let strip = RgbImage::new(1, 65_535, vec![9; 3 * 65_535])?;
         assert_eq!(strip.squared(224, Fit::Original, Filter::Bicubic)?.pixels(), [9; 3 * 224 * 224]);
         assert!(wide.squared(0, Fit::Original, Filter::Bicubic).is_err());
-        assert!(strip.with_shorter_side(800, 1333).is_err() && strip.with_longest_side(1024).is_err());
+        assert!(strip.with_shorter_side(800, 1333).is_err() && strip.with_longest_side(70_000).is_err());
+        let view = strip.with_longest_side(1024)?;
+        assert_eq!((view.image.width(), view.image.height()), (1, 1024));
         Ok(())
     }
 

@@ -24,6 +24,21 @@ impl Conv {
         Ok(Self { kernel: ConvKernel::new(&weight, bias.as_ref(), options)? })
     }
 
+    /// As [`load`](Self::load), for models whose convolution always has a bias.
+    ///
+    /// # Errors
+    /// [`crate::Error::Weights`] if one is missing or has another shape.
+    pub fn load_with_bias(
+        weights: &Weights,
+        input: usize,
+        output: usize,
+        size: usize,
+        options: Conv2d,
+    ) -> Result<Self> {
+        weights.tensor("bias", &[output])?;
+        Self::load(weights, input, output, size, options)
+    }
+
     /// Loads `convolution` as [`load`](Self::load) does, and folds into it the batch norm behind it, which has learnt its
     /// statistics: `norm` holds `weight`, `bias`, `running_mean` and `running_var`, each `[output]`.
     ///

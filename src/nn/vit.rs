@@ -22,7 +22,7 @@ impl PatchEmbedding {
             return Err(Error::shape("patch embedding", "patches of 0 pixels"));
         }
         let options = Conv2d { stride: [side_px; 2], ..Conv2d::default() };
-        Ok(Self { projection: Conv::load(weights, 3, dim, side_px, options)? })
+        Ok(Self { projection: Conv::load_with_bias(weights, 3, dim, side_px, options)? })
     }
 
     /// `[batch, 3, height, width]` to `[batch, rows, columns, dim]`; pixels beyond the last whole patch do not count.

@@ -29,6 +29,10 @@ pub enum Stage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
+    /// What is there.
+    Identity,
+    /// What colour something is.
+    Color,
     /// Whether something is there.
     Presence,
     /// Where something is.

@@ -1,11 +1,11 @@
 //! Answers that boxes, tags and sounds know better than a small language model.
 
 use super::event::Evidence;
-use super::facts::{counted, listed, sound_phrase, with_article};
+use super::facts::{counted, listed, plural, sound_phrase, with_article};
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
-use crate::grounding::matcher::Matcher;
+use crate::grounding::matcher::{Matcher, is_kind_of};
 
 /// Computes the answer to a question that evidence can answer; none for all others.
 ///
@@ -18,6 +18,17 @@ pub async fn answer(
     matcher: &Matcher<'_>,
 ) -> Result<Option<(Evidence, String)>> {
     Ok(match question {
+        Question::Identity(kind) => match (scene, heard) {
+            (Some(scene), None) => Some((Evidence::Identity, identity(kind.as_deref(), scene, matcher).await?)),
+            (None, Some(heard)) => {
+                heard.facts().map(|said| (Evidence::Identity, format!("It is the sound of {said}.")))
+            }
+            _ => None,
+        },
+        Question::Color(noun) => match scene {
+            Some(scene) => Some((Evidence::Color, color(noun.as_deref(), scene, matcher).await?)),
+            None => None,
+        },
         Question::Relation => match (scene, heard) {
             (Some(scene), Some(heard)) => Some((Evidence::Relation, relation(scene, heard, matcher).await?)),
             _ => None,
@@ -67,6 +78,46 @@ pub async fn relation(scene: &Scene, heard: &Heard, matcher: &Matcher<'_>) -> Re
 async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
     let found = matcher.entities(&format!("the {noun}"), &scene.names()).await?;
     Ok(found.into_iter().next().map_or_else(Vec::new, |entity| entity.things))
+}
+
+/// The things that a question is about: those of the name, else those of the most confident tag.
+async fn things_meant(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
+    match noun {
+        Some(noun) => things_called(noun, scene, matcher).await,
+        None => {
+            let Some(first) = scene.things.first() else { return Ok(Vec::new()) };
+            Ok((0..scene.things.len()).filter(|thing| scene.things[*thing].tag == first.tag).collect())
+        }
+    }
+}
+
+async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
+    let things = things_meant(kind, scene, matcher).await?;
+    let Some(first) = things.first().map(|thing| &scene.things[*thing]) else {
+        return Ok(match kind {
+            Some(kind) => format!("I see no {kind} that I know."),
+            None => "I see nothing in the picture that I know.".into(),
+        });
+    };
+    let same = things.iter().filter(|thing| scene.things[**thing].tag == first.tag).count();
+    if same > 1 {
+        return Ok(format!("These are {}.", counted(same, &first.tag)));
+    }
+    let finer = first.aliases.iter().find(|alias| is_kind_of(alias, &first.tag));
+    let finer = finer.map(|finer| format!(", perhaps {}", with_article(finer)));
+    Ok(format!("It is {}{}.", with_article(&first.tag), finer.unwrap_or_default()))
+}
+
+async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
+    let things = things_meant(noun, scene, matcher).await?;
+    let (Some(first), Some(colors)) = (things.first(), scene.colors(&things)) else {
+        return Ok(format!("I see no {} in the picture.", noun.unwrap_or("thing that I know")));
+    };
+    let tag = &scene.things[*first].tag;
+    Ok(match things.len() {
+        1 => format!("The {tag} is mostly {colors}."),
+        _ => format!("The {} are mostly {colors}.", plural(tag)),
+    })
 }
 
 async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<String> {

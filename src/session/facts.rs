@@ -43,15 +43,20 @@ pub fn sound_source(label: &str) -> String {
     }
 }
 
+/// Whether a label says so little that a narrower one is better: `Animal`.
+pub fn is_general_sound(label: &str) -> bool {
+    sound_words().general.iter().any(|general| general == label)
+}
+
 /// The labels worth saying, most confident first: the too general ones only where nothing narrower was heard, and one
 /// phrase for labels with the same source.
 ///
-/// - `heard`: label and confidence (0..1), in any order
+/// - `heard`: label and mean confidence over the sound (0..1), in any order
 /// - `most`: how many at the most
 pub fn sounds_worth_saying<'a>(heard: &[(&'a str, f32)], most: usize) -> Vec<&'a str> {
     let mut heard: Vec<_> = heard.to_vec();
     heard.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let general = |label: &str| sound_words().general.iter().any(|general| general == label);
+    let general = is_general_sound;
     let Some(best) = heard.iter().find(|(label, _)| !general(label)).or(heard.first()).copied() else {
         return Vec::new();
     };
@@ -62,7 +67,7 @@ pub fn sounds_worth_saying<'a>(heard: &[(&'a str, f32)], most: usize) -> Vec<&'a
         match said.iter().position(|other| sound_source(other) == sound_source(label)) {
             Some(same) if bare(said[same]) && !bare(label) && score > 0.3 * best.1 => said[same] = label,
             Some(_) => {}
-            None if !general(label) && score > 0.5 * best.1 && said.len() < most => said.push(label),
+            None if !general(label) && score > 0.3 * best.1 && said.len() < most => said.push(label),
             None => {}
         }
     }

@@ -38,7 +38,7 @@ const SYSTEM: &str =
 /// Confidence below which a sound's tag is not shown.
 const LEAST_SOUND_SCORE: f32 = 0.2;
 /// Tags of one moment of a sound that are shown at the most.
-const MOST_SOUND_TAGS: usize = 3;
+const MOST_SOUND_TAGS: usize = 24;
 
 /// Takes events as they happen.
 pub type Sink<'a> = &'a dyn Fn(Event);
@@ -179,7 +179,7 @@ impl Session {
         events(Event::Stage { stage: Stage::Segment, done: 0, total });
         let things = eyes.outline(image, found, host).await?;
         events(Event::Stage { stage: Stage::Segment, done: total, total });
-        let scene = Rc::new(Scene { width: image.width(), height: image.height(), things });
+        let scene = Rc::new(Scene::new(image, things));
         events(Event::Things { things: scene.shown(), r#final: true });
         let mut talk = self.talk.borrow_mut();
         talk.scene = Some(Rc::clone(&scene));
@@ -197,7 +197,7 @@ impl Session {
         let listened = ears.listen(sound, host).await?;
         let tags = ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS);
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
-        let heard = Rc::new(Heard { tags });
+        let heard = Rc::new(Heard { tags, duration_s: sound.duration_s() as f32 });
         events(Event::Sounds { sounds: heard.shown() });
         let mut talk = self.talk.borrow_mut();
         talk.heard = Some(Rc::clone(&heard));

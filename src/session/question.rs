@@ -11,6 +11,10 @@ pub enum Question {
         /// The sound is meant.
         sound: bool,
     },
+    /// What it is that is seen or heard: the kind that is asked for, if one is (`animal`).
+    Identity(Option<String>),
+    /// What colour something is: the noun, none for `it`.
+    Color(Option<String>),
     /// Whether something is there: the noun.
     Presence(String),
     /// Where something is: the noun.
@@ -65,6 +69,14 @@ impl Question {
         if let Some(Some(noun)) = starts(&[&["how", "many"]]) {
             return Question::Count(noun);
         }
+        if let Some(color) = words.iter().position(|word| ["colour", "color", "colours", "colors"].contains(word))
+            && has(&["what", "which"])
+        {
+            return Question::Color(thing_of(&words[color + 1..]));
+        }
+        if let Some(kind) = identity(&words) {
+            return Question::Identity(kind);
+        }
         let makes =
             has(&["making", "makes", "make", "source", "causes", "causing", "caused", "comes", "coming", "from"]);
         if sound && makes && has(&["what", "who", "which", "where"]) {
@@ -76,7 +88,6 @@ impl Question {
                 "what can you",
                 "what is in",
                 "what's in",
-                "what is this",
                 "what does",
                 "what is shown",
                 "what is the sound",
@@ -93,6 +104,34 @@ impl Question {
             return Question::Describe { picture: picture || both, sound: sound || both };
         }
         Question::Open
+    }
+}
+
+/// The thing that a question is about, behind its verb: `is the cup`, `has this dog`; none for `is it`.
+fn thing_of(words: &[&str]) -> Option<String> {
+    const VERBS: [&str; 8] = ["of", "is", "are", "has", "have", "does", "do", "in"];
+    const MEANT: [&str; 8] = ["it", "this", "that", "these", "those", "they", "picture", "image"];
+    let words = &words[words.iter().take_while(|word| VERBS.contains(*word)).count()..];
+    noun_of(words).filter(|noun| !MEANT.contains(&noun.as_str()))
+}
+
+/// Whether a question asks what something is, and of which kind: `what is it`, `which animal is this`,
+/// `what kind of dog is that`.
+fn identity(words: &[&str]) -> Option<Option<String>> {
+    const MEANT: [&str; 5] = ["it", "this", "that", "these", "those"];
+    let (["what" | "which" | "what's" | "who", rest @ ..], Some(last)) = (words, words.last()) else { return None };
+    let rest = match rest {
+        ["kind" | "sort" | "type" | "breed" | "species", "of", rest @ ..] => rest,
+        _ => rest,
+    };
+    if !MEANT.contains(last) {
+        return None;
+    }
+    match rest {
+        [_] if words[0] == "what's" => Some(None),
+        ["is" | "are", _] => Some(None),
+        [kind @ .., "is" | "are", _] if kind.len() <= 2 => Some(Some(kind.join(" "))),
+        _ => None,
     }
 }
 
@@ -120,7 +159,14 @@ mod tests {
             ("Describe the picture.", Question::Describe { picture: true, sound: false }),
             ("Describe what you see and hear.", both.clone()),
             ("What do you see?", Question::Describe { picture: true, sound: false }),
-            ("What is this?", both.clone()),
+            ("What is this?", Question::Identity(None)),
+            ("What's that?", Question::Identity(None)),
+            ("What animal is it?", Question::Identity(Some("animal".into()))),
+            ("What kind of dog is this?", Question::Identity(Some("dog".into()))),
+            ("What is it doing?", Question::Open),
+            ("What colour is the dog?", Question::Color(Some("dog".into()))),
+            ("What is the color of the coffee cup?", Question::Color(Some("coffee cup".into()))),
+            ("What colour is it?", Question::Color(None)),
             ("Describe it", both),
             ("What do you hear?", Question::Describe { picture: false, sound: true }),
             ("Is there a dog in the picture?", Question::Presence("dog".into())),
@@ -131,7 +177,6 @@ mod tests {
             ("Do the picture and the sound belong together?", Question::Relation),
             ("What is making this sound?", Question::SoundSource),
             ("Where does the sound come from?", Question::SoundSource),
-            ("What animal is it?", Question::Open),
             ("Why is the cat there?", Question::Open),
             ("Is there?", Question::Open),
             ("", Question::Open),

@@ -7,10 +7,13 @@ use crate::canvas::{ExportedSound, ExportedThing, Palette, Rle};
 use crate::encoders::yamnet::SoundTag;
 use crate::grounding::matcher::Names;
 use crate::grounding::{Found, Thing};
-use crate::media::BoxPx;
+use crate::media::{BoxPx, RgbImage, named_colors};
 
 /// Things of one tag that are named in the facts at the most; more are said as a number.
 const MOST_GROUPS: usize = 5;
+
+/// More labels of a sound than this are not shown.
+const MOST_SHOWN_SOUNDS: usize = 4;
 
 /// A thing as it is shown before and after it is outlined.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -75,9 +78,31 @@ pub struct Scene {
     pub height: usize,
     /// What is in it, most confident first.
     pub things: Vec<Thing>,
+    /// Colours of each thing, see [`named_colors`].
+    colors: Vec<Vec<&'static str>>,
 }
 
 impl Scene {
+    /// What `things` make of `image`.
+    pub fn new(image: &RgbImage, things: Vec<Thing>) -> Self {
+        let colors = things.iter().map(|thing| named_colors(image, &thing.mask)).collect();
+        Self { width: image.width(), height: image.height(), things, colors }
+    }
+
+    /// The colours of some things together, by how many have each: `brown and white`; none if they have no pixels.
+    pub fn colors(&self, things: &[usize]) -> Option<String> {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for color in things.iter().filter_map(|thing| self.colors.get(*thing)).flatten() {
+            match counts.iter_mut().find(|(known, _)| known == color) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((color, 1)),
+            }
+        }
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let named: Vec<String> = counts.into_iter().take(2).map(|(color, _)| color.to_owned()).collect();
+        (!named.is_empty()).then(|| facts::listed(&named))
+    }
+
     /// The things as they are shown.
     pub fn shown(&self) -> Vec<ShownThing> {
         let mut palette = Palette::default();
@@ -123,7 +148,6 @@ impl Scene {
     }
 
     fn group_in_words(&self, tag: &str, members: &[&Thing]) -> String {
-        // A finer name that the tagger is sure of says more than the detector's.
         let counted = facts::counted(members.len(), tag);
         match self.place(members.iter().map(|thing| thing.box_px)) {
             Some(place) => format!("{counted} {place}"),
@@ -140,15 +164,41 @@ impl Scene {
 /// The sound of a conversation.
 #[derive(Debug)]
 pub struct Heard {
-    /// What is heard when, in the order of time.
+    /// What is heard when.
     pub tags: Vec<SoundTag>,
+    /// Length of the sound.
+    pub duration_s: f32,
 }
 
 impl Heard {
     /// The labels worth saying, most confident first.
     pub fn labels(&self) -> Vec<&str> {
-        let all: Vec<(&str, f32)> = self.tags.iter().map(|tag| (tag.label.as_str(), tag.score)).collect();
-        facts::sounds_worth_saying(&all, 2)
+        facts::sounds_worth_saying(&self.ranked(), 2)
+    }
+
+    /// Labels by their mean confidence over the sound, highest first: what is heard for long counts for more than what
+    /// one moment resembles.
+    fn ranked(&self) -> Vec<(&str, f32)> {
+        let mut ranked: Vec<(&str, f32)> = Vec::new();
+        for SoundTag { label, score, start_s, end_s } in &self.tags {
+            let part = score * (end_s - start_s) / self.duration_s.max(f32::MIN_POSITIVE);
+            match ranked.iter_mut().find(|(known, _)| known == label) {
+                Some((_, mean)) => *mean += part,
+                None => ranked.push((label, part)),
+            }
+        }
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
+        ranked
+    }
+
+    /// The spans of the labels that are heard most, in the order of time; too general labels only if there are no others.
+    fn spans(&self) -> Vec<&SoundTag> {
+        let mut labels: Vec<&str> = self.ranked().into_iter().map(|(label, _)| label).collect();
+        labels.sort_by_key(|label| facts::is_general_sound(label));
+        labels.truncate(MOST_SHOWN_SOUNDS);
+        let mut spans: Vec<&SoundTag> = self.tags.iter().filter(|tag| labels.contains(&tag.label.as_str())).collect();
+        spans.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
+        spans
     }
 
     /// The sound in words, for example `a dog barking and rain falling`; none if nothing was recognised.
@@ -169,7 +219,7 @@ impl Heard {
 
     /// The tags as they are shown.
     pub fn shown(&self) -> Vec<ShownSound> {
-        let shown = self.tags.iter().map(|SoundTag { label, score, start_s, end_s }| ShownSound {
+        let shown = self.spans().into_iter().map(|SoundTag { label, score, start_s, end_s }| ShownSound {
             tag: label.clone(),
             phrase: facts::sound_phrase(label),
             score: *score,
@@ -181,7 +231,7 @@ impl Heard {
 
     /// The tags as they are saved.
     pub fn exported(&self) -> Vec<ExportedSound> {
-        let exported = self.tags.iter().map(|SoundTag { label, score, start_s, end_s }| ExportedSound {
+        let exported = self.spans().into_iter().map(|SoundTag { label, score, start_s, end_s }| ExportedSound {
             tag: label.clone(),
             score: *score,
             start_s: *start_s,

@@ -117,7 +117,14 @@ impl Turn<'_> {
         heard: Option<&Heard>,
         draft: &mut Draft,
     ) -> Result<()> {
-        let kind = if scene.is_some() || heard.is_some() { Question::parse(question) } else { Question::Open };
+        let kind = match Question::parse(question) {
+            _ if scene.is_none() && heard.is_none() => Question::Open,
+            // With a picture and a sound, "what is it" means both.
+            Question::Identity(None) if scene.is_some() && heard.is_some() => {
+                Question::Describe { picture: true, sound: true }
+            }
+            kind => kind,
+        };
         let matcher = Matcher { embedder: Some(self.embedder), vote: None };
         if self.options.evidence
             && let Some((evidence, text)) = evidence::answer(&kind, scene, heard, &matcher).await?

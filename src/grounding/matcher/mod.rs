@@ -89,6 +89,11 @@ enum Tie {
     Broader(usize),
 }
 
+/// Whether a word means a kind of what the other means, as a goose is a kind of bird.
+pub fn is_kind_of(word: &str, name: &str) -> bool {
+    matches!(Lexicon::get().relation(word, name), Some(Relation::Kind(_)))
+}
+
 impl Matcher<'_> {
     /// Finds every phrase that means one of the things.
     ///

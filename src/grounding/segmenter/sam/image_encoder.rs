@@ -154,7 +154,8 @@ impl Step for Block {
 /// Both terms are `side` numbers a query, one a row and one a column of keys. They ride along as further numbers of the
 /// query, and each key says with ones and zeros which row's and which column's it takes. So the sum comes out of the
 /// ordinary product of queries and keys, and no mask of `4096 × 4096` numbers a head is ever made: at SAM's largest a
-/// query or key has 80 + 64 + 64 numbers.
+/// query or key has 80 + 64 + 64 numbers, and the encoder's largest tensor is that inside the feed-forward network,
+/// 80 MiB of the 128 that WebGPU binds by default.
 #[derive(Debug)]
 struct RelativePositions {
     side: usize,

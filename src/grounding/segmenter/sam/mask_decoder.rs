@@ -102,7 +102,8 @@ impl MaskDecoder {
         let token_positions = Tensor::concat(&[&own, &prompts.sparse], 1)?; // [prompts, tokens, dim]
         let flat = |maps: &Tensor| maps.reshape(&[maps.dims()[0], dim, rows * columns])?.transpose(1, 2);
         let cells = flat(cells)?; // [1, cells, dim]
-        let image = flat(&embedding.add(&prompts.dense)?)?.broadcast_to(&[count, rows * columns, dim])?;
+        // Without mask prompts all see the same picture, until their tokens have changed it.
+        let image = flat(&embedding.add(&prompts.dense)?)?; // [1 or prompts, cells, dim]
 
         let (mut tokens, mut image, mut layers) = (token_positions.clone(), image, Vec::new());
         for (at, layer) in self.layers.iter().enumerate() {
@@ -112,6 +113,7 @@ impl MaskDecoder {
         let found = self.final_attention.forward(&tokens.add(&token_positions)?, &image.add(&cells)?, &image)?;
         let tokens = self.final_norm.forward(&tokens.add(&found)?)?;
 
+        let image = image.broadcast_to(&[count, rows * columns, dim])?;
         let upscaled = self.upscaling.forward(&image.transpose(1, 2)?.reshape(&[count, dim, rows, columns])?)?;
         let iou = self.iou_head.forward(&tokens.narrow(1, 0, 1)?.reshape(&[count, dim])?)?;
         let (first, masks) = match answers {
@@ -212,19 +214,25 @@ impl CrossAttention {
         })
     }
 
+    /// Queries `[batch, seq, dim]` find values by their keys, `[batch, keys, dim]`; a batch of 1 serves all of another.
     fn forward(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
-        let [batch, seq, dim] = query.dims_of("sam query")?;
+        let [_, seq, dim] = query.dims_of("sam query")?;
+        let [_, keys, _] = key.dims_of("sam key")?;
+        let batch = query.dims()[0].max(key.dims()[0]);
         let split = |x: Tensor| -> Result<Tensor> {
-            let [batch, seq, inner] = x.dims_of("sam attention")?;
-            x.reshape(&[batch, seq, self.heads, inner / self.heads])?.transpose(1, 2) // [batch, heads, seq, head_dim]
+            let [own, seq, inner] = x.dims_of("sam attention")?;
+            let (heads, head_dim) = (self.heads, inner / self.heads);
+            let heads_first = x.reshape(&[own, seq, heads, head_dim])?.transpose(1, 2)?;
+            heads_first.broadcast_to(&[batch, heads, seq, head_dim]) // [batch, heads, seq, head_dim]
         };
         let query = split(self.query.forward(query)?)?;
         let (key, value) = (split(self.key.forward(key)?)?, split(self.value.forward(value)?)?);
         let [_, heads, _, head_dim] = query.dims_of("sam attention")?;
-        let options =
-            Attention { scale: (head_dim as f32).powf(-0.5), key_count: key.dims()[2], causal_start: None, mask: None };
-        let joined = query.attention(&key, &value, &options)?.transpose(1, 2)?;
-        self.output.forward(&joined.reshape(&[batch, seq, heads * head_dim])?)?.reshape(&[batch, seq, dim])
+        let scale = (head_dim as f32).powf(-0.5);
+        let attended =
+            query.attention(&key, &value, &Attention { scale, key_count: keys, causal_start: None, mask: None })?;
+        let joined = attended.transpose(1, 2)?.reshape(&[batch, seq, heads * head_dim])?;
+        self.output.forward(&joined)?.reshape(&[batch, seq, dim]) // [batch, seq, dim]
     }
 }
 

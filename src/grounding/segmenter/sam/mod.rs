@@ -3,7 +3,6 @@
 //! Paper: Kirillov et al. 2023 (arXiv 2304.02643); facebookresearch/segment-anything @ dca509f. The picture is encoded
 //! once ([`image_encoder`], or [`tiny_vit`] in MobileSAM); prompts are then cheap ([`prompt_encoder`], [`mask_decoder`]).
 
-pub mod frame;
 pub mod image_encoder;
 pub mod mask_decoder;
 pub mod prompt_encoder;
@@ -15,10 +14,9 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Result};
 use crate::grounding::Segmenter;
 use crate::host::Host;
-use crate::media::{BoxPx, CropPx, Filter, HOLE_PX, Mask, RgbImage, SmallRegions};
+use crate::media::{BoxPx, ChannelScale, HOLE_PX, Mask, PaddedView, RgbImage, SmallRegions};
 use crate::nn::Weights;
-use crate::tensor::{Device, Tensor};
-use frame::Frame;
+use crate::tensor::{Device, Resize, Tensor};
 use image_encoder::ImageEncoder;
 use mask_decoder::{Answers, MaskDecoder, Output};
 use prompt_encoder::{Prompt, PromptEncoder};
@@ -32,12 +30,6 @@ const MOST_PX: usize = 4096;
 /// Boxes that are decoded together: at full size each takes 8 MiB for its widest map, and no binding holds more than
 /// 128 MiB.
 const BOXES_AT_ONCE: usize = 8;
-
-/// Subtracted from red, green, blue (0..255).
-const MEAN: [f32; 3] = [123.675, 116.28, 103.53];
-
-/// Divisor after that.
-const DEVIATION: [f32; 3] = [58.395, 57.12, 57.375];
 
 /// Sizes of prompt encoder and mask decoder, which do not depend on the image encoder.
 #[derive(Debug, Clone, Deserialize)]
@@ -97,7 +89,7 @@ pub struct Sam {
 #[derive(Debug)]
 pub struct Seen {
     /// How it lies in the network's input.
-    pub frame: Frame,
+    pub view: PaddedView,
     /// What the network made of it, `[1, dim, grid, grid]`.
     pub embedding: Tensor,
 }
@@ -138,19 +130,16 @@ impl Sam {
         &self.prompts
     }
 
-    /// A picture that has the size of its frame already as the network's input `[1, 3, side, side]`: normalised, then
-    /// zeros to the right and below.
+    /// A picture as the network's input `[1, 3, side, side]`: normalised, then zeros to the right and below.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it is larger than the input.
-    pub fn input(&self, resized: &RgbImage) -> Result<Tensor> {
-        let (width, height, side) = (resized.width(), resized.height(), self.config.img_size);
-        if width.max(height) > side {
-            return Err(Error::shape("sam input", format!("{width} × {height} pixels do not fit {side}")));
+    /// [`Error::Shape`] if the picture was brought to another side than the network's.
+    pub fn input(&self, view: &PaddedView) -> Result<Tensor> {
+        let side = self.config.img_size;
+        if view.side != side {
+            return Err(Error::shape("sam input", format!("a picture for {} pixels, not {side}", view.side)));
         }
-        let planes = resized.planes([0, 1, 2], MEAN, DEVIATION);
-        let picture = Tensor::from_f32(&planes, &[1, 3, height, width], &self.device)?;
-        picture.pad(2, 0, side - height)?.pad(3, 0, side - width) // [1, 3, side, side]
+        Tensor::from_f32(&view.planes(ChannelScale::IMAGENET), &[1, 3, side, side], &self.device)
     }
 
     /// Looks at a picture, letting others run between the steps.
@@ -158,14 +147,13 @@ impl Sam {
     /// # Errors
     /// [`Error::Cancelled`] if `host` says so; those of the engine.
     pub async fn look(&self, image: &RgbImage, host: &dyn Host) -> Result<Seen> {
-        let frame = Frame::new([image.height(), image.width()], self.config.img_size);
-        let [height, width] = frame.scaled_px();
-        let mut x = self.input(&image.resized(CropPx::whole(image), width, height, Filter::Bilinear)?)?;
+        let view = image.with_longest_side(self.config.img_size)?;
+        let mut x = self.input(&view)?;
         for (name, step) in &self.encoder {
             host.breathe().await?;
             x = step.forward(&x).context(format!("sam/{name}"))?;
         }
-        Ok(Seen { frame, embedding: x })
+        Ok(Seen { view, embedding: x })
     }
 
     /// Draws the masks of prompts, which must be of one form.
@@ -190,18 +178,32 @@ impl Sam {
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn masks(&self, frame: &Frame, low_res: &Tensor) -> Result<Vec<Mask>> {
+    pub async fn masks(&self, view: &PaddedView, low_res: &Tensor) -> Result<Vec<Mask>> {
         let [count, masks, height, width] = low_res.dims_of("sam masks")?;
         let logits = low_res.narrow(1, 0, 1.min(masks))?.to_f32().await?;
-        let [picture_height, picture_width] = frame.picture_px();
         let mut found = Vec::with_capacity(count);
         for logits in logits.chunks_exact((height * width).max(1)) {
-            let inside = frame.logits(logits, [height, width])?.to_f32().await?;
-            let mask = Mask::new(picture_width, picture_height, inside.iter().map(|logit| *logit > 0.0).collect());
+            let inside = picture_logits(view, logits, [height, width])?.to_f32().await?;
+            let inside = inside.iter().map(|logit| *logit > 0.0).collect();
+            let mask = Mask::new(view.original_width, view.original_height, inside);
             found.push(mask.without_small(SmallRegions::Holes, self.config.hole_threshold).unwrap_or(mask));
         }
         Ok(found)
     }
+}
+
+/// Brings a mask's logits of `size` (height, width), which cover the whole input, to the size of the picture:
+/// `[1, 1, height, width]` on the CPU. In two steps as in training, which is not the same as one.
+///
+/// # Errors
+/// [`Error::Shape`] if the count does not follow from the size.
+///
+/// Source: facebookresearch/segment-anything, modeling/sam.py (`postprocess_masks`) @ dca509f.
+pub fn picture_logits(view: &PaddedView, logits: &[f32], size: [usize; 2]) -> Result<Tensor> {
+    let coarse = Tensor::from_f32(logits, &[1, 1, size[0], size[1]], &Device::Cpu)?;
+    let input = coarse.resize(view.side, view.side, Resize::Bilinear)?;
+    let picture = input.narrow(2, 0, view.image.height())?.narrow(3, 0, view.image.width())?;
+    picture.resize(view.original_height, view.original_width, Resize::Bilinear)
 }
 
 #[async_trait(?Send)]
@@ -210,15 +212,35 @@ impl Segmenter for Sam {
         if boxes_px.is_empty() {
             return Ok(Vec::new());
         }
-        let Seen { frame, embedding } = self.look(image, host).await?;
+        let Seen { view, embedding } = self.look(image, host).await?;
         let mut masks = Vec::with_capacity(boxes_px.len());
         for some in boxes_px.chunks(BOXES_AT_ONCE) {
             host.breathe().await?;
-            let prompt = |b: &BoxPx| Prompt { points: &[], box_input_px: Some(frame.input_from_picture(b)) };
+            let prompt = |b: &BoxPx| Prompt { points: &[], box_input_px: Some(view.box_to_view(*b)) };
             let prompts: Vec<_> = some.iter().map(prompt).collect();
             let output = self.decode(&embedding, &prompts, None, Answers::One).await?;
-            masks.extend(self.masks(&frame, &output.low_res).await?);
+            masks.extend(self.masks(&view, &output.low_res).await?);
         }
         Ok(masks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_come_back_in_the_size_of_any_picture() -> Result<()> {
+        for [width, height] in [[1, 1], [300, 1], [1, 300], [53, 37]] {
+            let view = RgbImage::new(width, height, vec![0; 3 * width * height])?.with_longest_side(64)?;
+            // The left half of the input is inside, a quarter of the way to either side of 0.
+            let logits: Vec<f32> = (0..16 * 16).map(|at| if at % 16 < 8 { 0.25 } else { -0.25 }).collect();
+            let found = picture_logits(&view, &logits, [16, 16])?;
+            assert_eq!(found.dims(), [1, 1, height, width]);
+            let inside = pollster::block_on(found.to_f32())?.iter().filter(|logit| **logit > 0.0).count();
+            let half = if view.image.width() <= 32 { width * height } else { width / 2 * height };
+            assert!(inside.abs_diff(half) <= height, "{width} × {height}: {inside}");
+        }
+        Ok(())
     }
 }

@@ -217,11 +217,11 @@ impl MaskConvolutions {
     fn load(weights: &Weights, inner: usize, dim: usize) -> Result<Self> {
         let halving = Conv2d { stride: [2, 2], ..Conv2d::default() };
         Ok(Self {
-            first: Conv::load(&weights.pp(0), 1, inner / 4, 2, halving)?,
+            first: Conv::load_with_bias(&weights.pp(0), 1, inner / 4, 2, halving)?,
             first_norm: LayerNorm::load(&weights.pp(1), inner / 4, EPS)?,
-            second: Conv::load(&weights.pp(3), inner / 4, inner, 2, halving)?,
+            second: Conv::load_with_bias(&weights.pp(3), inner / 4, inner, 2, halving)?,
             second_norm: LayerNorm::load(&weights.pp(4), inner, EPS)?,
-            last: Conv::load(&weights.pp(6), inner, dim, 1, Conv2d::default())?,
+            last: Conv::load_with_bias(&weights.pp(6), inner, dim, 1, Conv2d::default())?,
         })
     }
 

@@ -84,6 +84,7 @@ pub fn config(shapes: &BTreeMap<String, Vec<usize>>) -> Value {
         // Heads cannot be told from shapes: 88 wide in ViT-g, 64 in other transformers.
         "num_heads": if dim.is_multiple_of(88) { dim / 88 } else { dim / 64 },
         "mlp_hidden": size(shapes, "blocks.0.mlp.fc1.weight", 0, 6144),
+        "fit": "squash",
         "block_eps": 1e-6,
         "ln_vision_eps": 1e-5,
     })

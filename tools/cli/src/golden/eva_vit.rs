@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
+use bubo::encoders::ImageEncoder;
 use bubo::encoders::eva_vit::{Config, EvaVit};
+use bubo::media::{Fit, RgbImage};
 use bubo::tensor::Device;
 use serde::Deserialize;
 
 use super::named::named_weights;
-use super::{Difference, Golden, tolerance};
+use super::{Difference, Golden, count_difference, tolerance};
 use crate::convert::eva_vit::{hugging_face, original};
 
 /// Runs `eva_vit`.
@@ -33,6 +35,21 @@ pub fn run(golden: &Golden, device: &Device, _: Option<&Path>) -> Result<Vec<Dif
     }
     found.push(golden.compare("out.ln_vision", &eva.forward(&image)?, allowed)?);
     Ok(found)
+}
+
+/// Whether pictures of any size give as many tokens as the transformer has places, all of them numbers.
+fn encodes(eva: &EvaVit) -> Result<bool> {
+    let config = eva.config();
+    let places = 1 + config.img_size.iter().map(|side| side / config.patch_size).product::<usize>();
+    for (width, height) in [(1, 1), (90, 31), (7, 200)] {
+        let image = RgbImage::new(width, height, (0..3 * width * height).map(|at| (at * 7 % 256) as u8).collect())?;
+        let tokens = eva.encode(&image)?.tokens;
+        let finite = pollster::block_on(tokens.to_f32())?.iter().all(|number| number.is_finite());
+        if tokens.dims() != [1, places, config.embed_dim] || !finite {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Hugging Face's names of the sizes.
@@ -60,6 +77,7 @@ pub fn run_hugging_face(golden: &Golden, device: &Device, _: Option<&Path>) -> R
         depth: given.num_hidden_layers,
         num_heads: given.num_attention_heads,
         mlp_hidden: given.intermediate_size,
+        fit: Fit::Squash,
         block_eps: given.layer_norm_eps,
         ln_vision_eps: given.layer_norm_eps,
     };
@@ -75,6 +93,7 @@ pub fn run_hugging_face(golden: &Golden, device: &Device, _: Option<&Path>) -> R
         found.push(golden.compare(&format!("mid.hidden{}", at + 1), &state.output, allowed)?);
     }
     let output = eva.forward(&image)?;
+    found.push(count_difference("encoded pictures of another form", usize::from(!encodes(&eva)?)));
     found.push(golden.compare("out.last_hidden_state", &output, allowed)?);
     // Hugging Face norms the class token once more for its pooled output, which BLIP-2 does not use.
     let [batch, _, dim] = output.dims_of("blip2 output")?;

@@ -4,12 +4,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use bubo::grounding::Segmenter;
-use bubo::grounding::segmenter::sam::frame::Frame;
 use bubo::grounding::segmenter::sam::image_encoder::{self, ImageEncoder};
 use bubo::grounding::segmenter::sam::mask_decoder::{Answers, Output};
 use bubo::grounding::segmenter::sam::prompt_encoder::{Point, Prompt};
-use bubo::grounding::segmenter::sam::{Config, Sam, tiny_vit};
-use bubo::media::{BoxPx, Mask, RgbImage, SmallRegions};
+use bubo::grounding::segmenter::sam::{Config, Sam, picture_logits, tiny_vit};
+use bubo::media::{BoxPx, Mask, PaddedView, RgbImage, SmallRegions};
 use bubo::nn::Weights;
 use bubo::tensor::{Device, Tensor};
 use serde::Deserialize;
@@ -50,7 +49,7 @@ struct Case<'a> {
     golden: &'a Golden,
     device: &'a Device,
     sam: Sam,
-    frame: Frame,
+    view: PaddedView,
     embedding: Tensor,
     boxes: Vec<BoxPx>,
     points: Vec<Point>,
@@ -63,36 +62,38 @@ fn compare(golden: &Golden, device: &Device, weights: &Weights, encoder: ImageEn
     let sam = Sam::load(&config, encoder, weights)?;
     weights.finish()?;
     let sizes: Sizes = golden.config()?;
-    let frame = Frame::new(sizes.original_hw, config.img_size);
-    ensure!(frame.scaled_px() == sizes.input_hw, "the frame {:?} is not {:?}", frame.scaled_px(), sizes.input_hw);
-    let image = resized_image(golden)?;
+    let view = view(golden, &sizes, config.img_size)?;
     let allowed = tolerance(golden.component(), device);
-    let (embedding, mut found) = embed(golden, &sam, &image, allowed)?;
-    let in_frame: Vec<BoxPx> = boxes(golden, "in.boxes")?.iter().map(|b| frame.input_from_picture(b)).collect();
+    let (embedding, mut found) = embed(golden, &sam, &view, allowed)?;
+    let in_frame: Vec<BoxPx> = boxes(golden, "in.boxes")?.into_iter().map(|b| view.box_to_view(b)).collect();
     let flat: Vec<f32> = in_frame.iter().flat_map(|b| <[f32; 4]>::from(*b)).collect();
     found.push(golden.compare_f32("mid.boxes_in_frame", &flat, allowed)?);
-    let points = points(golden, "in.points", "in.point_labels", |place| frame.place_from_picture(place))?;
-    let mut case = Case { golden, device, sam, frame, embedding, boxes: in_frame, points, allowed, found };
+    let points = points(golden, "in.points", "in.point_labels", |place| view.point_to_view(place))?;
+    let mut case = Case { golden, device, sam, view, embedding, boxes: in_frame, points, allowed, found };
     pollster::block_on(async {
         case.positions().await?;
         case.boxes().await?;
         case.other_prompts().await?;
-        case.whole(&image).await
+        case.whole().await
     })?;
     Ok(case.found)
 }
 
-/// The picture at the size that it has in the input, channels last.
-fn resized_image(golden: &Golden) -> Result<RgbImage> {
+/// The golden's picture, which is stored at the size that it has in the input, channels first.
+fn view(golden: &Golden, sizes: &Sizes, side: usize) -> Result<PaddedView> {
     let &[3, height, width] = golden.dims("in.resized_image")? else { anyhow::bail!("a picture has three channels") };
+    let [original_height, original_width] = sizes.original_hw;
+    let original = RgbImage::new(original_width, original_height, vec![0; 3 * original_width * original_height])?;
+    let resized = original.with_longest_side(side)?.image;
+    ensure!([resized.height(), resized.width()] == sizes.input_hw && sizes.input_hw == [height, width]);
     let planes = golden.u8("in.resized_image")?;
     let pixels = (0..3 * height * width).map(|at| planes[at % 3 * height * width + at / 3]).collect();
-    Ok(RgbImage::new(width, height, pixels)?)
+    Ok(PaddedView { image: RgbImage::new(width, height, pixels)?, side, original_width, original_height })
 }
 
 /// Embeds the picture, comparing what comes out of every step that the golden knows.
-fn embed(golden: &Golden, sam: &Sam, image: &RgbImage, allowed: f64) -> Result<(Tensor, Vec<Difference>)> {
-    let mut x = sam.input(image)?;
+fn embed(golden: &Golden, sam: &Sam, view: &PaddedView, allowed: f64) -> Result<(Tensor, Vec<Difference>)> {
+    let mut x = sam.input(view)?;
     let numbers = pollster::block_on(x.to_f32())?;
     let mean = |plane: &[f32]| (plane.iter().map(|x| f64::from(*x)).sum::<f64>() / plane.len() as f64) as f32;
     let means: Vec<f32> = numbers.chunks_exact(numbers.len() / 3).map(mean).collect();
@@ -171,13 +172,13 @@ impl Case<'_> {
         let [count, _, height, width] = low_res.dims_of("golden masks")?;
         let mut logits = Vec::new();
         for low_res in low_res.to_f32().await?.chunks_exact(height * width) {
-            logits.extend(self.frame.logits(low_res, [height, width])?.to_f32().await?);
+            logits.extend(picture_logits(&self.view, low_res, [height, width])?.to_f32().await?);
         }
         let allowed = MASKS * self.allowed;
         self.found.push(self.golden.compare_f32("out.box.mask_logits", &logits, allowed)?);
         let expected_logits = self.golden.f32("out.box.mask_logits")?;
         let far = |at: usize| f64::from(expected_logits[at].abs()) > allowed;
-        let [height, width] = self.frame.picture_px();
+        let (height, width) = (self.view.original_height, self.view.original_width);
         let masks: Vec<Mask> = logits
             .chunks_exact(height * width)
             .map(|logits| Mask::new(width, height, logits.iter().map(|logit| *logit > 0.0).collect()))
@@ -228,7 +229,8 @@ impl Case<'_> {
 
     /// The segmenter as the session calls it, on the picture at the size of the input: embedding once, boxes batched,
     /// masks cleaned.
-    async fn whole(&mut self, image: &RgbImage) -> Result<()> {
+    async fn whole(&mut self) -> Result<()> {
+        let image = &self.view.image;
         let host = crate::host::CommandLine::default();
         let boxes = self.boxes.clone();
         // More boxes than go through the decoder at once.
@@ -237,9 +239,9 @@ impl Case<'_> {
         let seen = self.sam.look(image, &host).await?;
         let mut wrong = usize::from(masks.len() != many.len());
         for (at, b) in many.iter().enumerate() {
-            let prompt = [Prompt { points: &[], box_input_px: Some(seen.frame.input_from_picture(b)) }];
+            let prompt = [Prompt { points: &[], box_input_px: Some(seen.view.box_to_view(*b)) }];
             let alone = self.sam.decode(&seen.embedding, &prompt, None, Answers::One).await?;
-            let alone = self.sam.masks(&seen.frame, &alone.low_res).await?;
+            let alone = self.sam.masks(&seen.view, &alone.low_res).await?;
             let alone = alone.first().context("a box has a mask")?;
             let pairs = masks[at].inside().iter().zip(alone.inside());
             // Sums of a batch may come in another order, so a pixel on the edge may flip.
