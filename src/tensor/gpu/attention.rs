@@ -9,6 +9,9 @@ use crate::tensor::{Attention, DType};
 /// Numbers of the widest head, as attention.wgsl has it.
 const WIDEST_HEAD: usize = 512;
 
+/// Levels of a feature pyramid, as deformable_attention.wgsl has them.
+const LEVELS: usize = 8;
+
 /// Value columns that a workgroup makes.
 const COLUMNS: usize = 256;
 
@@ -49,6 +52,37 @@ pub(super) fn attention(
         params: &params,
         workgroups: grid((rows * value_dim.div_ceil(COLUMNS)) as u64, 1),
         work: (rows * options.key_count) as u64 * (dim + value_dim) as u64,
+    })?;
+    Ok(result)
+}
+
+pub(super) fn deformable_attention(
+    values: &GpuTensor,
+    levels: &[[usize; 2]],
+    locations: &GpuTensor,
+    shares: &GpuTensor,
+) -> Result<GpuTensor> {
+    values.check_f32("deformable_attention")?;
+    let [heads, dim, points] = [values.dims[1], values.dims[2], shares.dims[3]];
+    if levels.len() > LEVELS {
+        let found = levels.len();
+        return Err(Error::Unsupported(format!("deformable attention over {found} levels; at most {LEVELS}")));
+    }
+    let result = values.gpu().empty(&[shares.dims[0], heads, dim], DType::F32)?;
+    let count = result.element_count();
+    let mut params = vec![word(count)?, word(heads)?, word(dim)?, word(levels.len())?, word(points)?, 0, 0, 0];
+    let mut first = 0;
+    for [rows, columns] in levels {
+        params.extend([word(*rows)?, word(*columns)?, word(first)?, 0]);
+        first += rows * columns;
+    }
+    values.gpu().record(&Dispatch {
+        kernel: &kernels::DEFORMABLE_ATTENTION,
+        constants: &[],
+        operands: &[values.operand(), locations.operand(), shares.operand(), result.operand()],
+        params: &params,
+        workgroups: grid(count as u64, 64),
+        work: (count * levels.len() * points) as u64 * 8,
     })?;
     Ok(result)
 }
