@@ -7,8 +7,8 @@ mod kv_cache;
 mod linear;
 mod norm;
 mod rope;
-pub mod vit;
 pub mod swin;
+pub mod vit;
 mod weights;
 
 use crate::tensor::Tensor;
