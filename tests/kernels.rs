@@ -561,6 +561,11 @@ fn attention() {
         [1, 2, 1, 2, 9, 9, 7, 300],
         [1, 2, 2, 0, 5, 5, 8, 8],
         [1, 2, 2, 70, 70, 70, 20, 20],
+        [2, 4, 2, 16, 64, 64, 16, 16],
+        [1, 6, 3, 33, 131, 140, 88, 88],
+        [3, 2, 2, 8, 49, 49, 32, 32],
+        [1, 1, 1, 17, 17, 17, 1, 130],
+        [1, 2, 2, 9, 300, 300, 192, 300],
     ] {
         let [batch, heads, key_heads, queries, keys, capacity, dim, value_dim] = sizes;
         for masking in ["none", "causal", "full mask", "row mask", "key mask", "both"] {

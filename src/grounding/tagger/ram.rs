@@ -208,7 +208,8 @@ impl RamTagger {
     /// # Errors
     /// As [`Ram::load`]; [`Error::Corrupt`] if a list has another length or holds no numbers.
     pub fn load(config: &Config, weights: &Weights, names: &[u8], thresholds: &[u8]) -> Result<Self> {
-        let names = lines(TAG_LIST_FILE, names, config.num_class)?;
+        // A few tags of the list are written with capitals, such as "3D glasses".
+        let names = lines(TAG_LIST_FILE, names, config.num_class)?.iter().map(|name| name.to_lowercase()).collect();
         let number = |line: &String| line.parse().ok().filter(|threshold: &f32| threshold.is_finite());
         let thresholds: Option<Vec<f32>> =
             lines(THRESHOLD_FILE, thresholds, config.num_class)?.iter().map(number).collect();
