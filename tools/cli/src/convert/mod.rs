@@ -6,6 +6,7 @@ pub mod efficientnet;
 pub mod eva_vit;
 pub mod ggml;
 pub mod gguf;
+pub mod imagebind;
 pub mod minilm;
 pub mod mobile_sam;
 pub mod names;
