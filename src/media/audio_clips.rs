@@ -85,7 +85,7 @@ impl ClipConfig {
         let shift = 52;
         let mantissa = (spare_s * 2f64.powi(shift)) as u128;
         let start =
-            |clip: usize| (clip as u128 * mantissa * u128::from(rate) / self.clips.max(1) as u128 >> shift) as usize;
+            |clip: usize| ((clip as u128 * mantissa * u128::from(rate) / self.clips.max(1) as u128) >> shift) as usize;
         (0..self.clips).map(|clip| start(clip)..start(clip) + self.clip_samples()).collect()
     }
 }

@@ -22,6 +22,7 @@ pub use scene::{Heard, Scene, ShownSound, ShownThing, shown_boxes};
 use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
+use crate::grounding::matcher::MatchMode;
 use crate::grounding::scene::Eyes;
 use crate::host::Host;
 use crate::language::{Chat, LanguageModel};
@@ -62,6 +63,8 @@ pub struct AskOptions {
     /// Whether what boxes, tags and sounds know is computed from them (see [`evidence`]) instead of being left to the
     /// language model.
     pub evidence: bool,
+    /// Which way the answer's phrases are tied to the things of the picture.
+    pub matching: MatchMode,
 }
 
 impl Default for AskOptions {
@@ -74,6 +77,7 @@ impl Default for AskOptions {
             repetition_penalty: 1.0,
             seed: 0,
             evidence: true,
+            matching: MatchMode::Lexicon,
         }
     }
 }
@@ -85,6 +89,8 @@ struct Talk {
     scene: Option<Rc<Scene>>,
     heard: Option<Rc<Heard>>,
     threads: Vec<(Topic, Chat)>,
+    /// Remembers what the language model reads before it pairs phrases and things, see [`MatchMode`].
+    pairing: Option<Chat>,
 }
 
 /// What a thread of the conversation is about.
