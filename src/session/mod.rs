@@ -142,7 +142,7 @@ impl Session {
 
     /// Whether sounds can be listened to.
     pub fn can_hear(&self) -> bool {
-        self.models.borrow().ears.is_some()
+        self.models.borrow().audio_encoder.is_some()
     }
 
     /// Whether questions can be answered.
@@ -198,12 +198,23 @@ impl Session {
     /// # Errors
     /// As for [`add_image`](Self::add_image).
     pub async fn add_audio(&self, sound: &Waveform, host: &dyn Host, events: Sink<'_>) -> Result<Rc<Heard>> {
-        let ears = self.models.borrow().ears.clone().ok_or_else(|| not_loaded("sounds"))?;
+        let (encoder, ears) = {
+            let models = self.models.borrow();
+            (models.audio_encoder.clone().ok_or_else(|| not_loaded("sounds"))?, models.ears.clone())
+        };
         events(Event::Stage { stage: Stage::Listen, done: 0, total: 1 });
-        let listened = ears.listen(sound, host).await?;
-        let tags = ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS);
+        let (tags, features) = match ears {
+            Some(ears) => {
+                let listened = ears.listen(sound, host).await?;
+                (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features)
+            }
+            None => {
+                host.breathe().await?;
+                (Vec::new(), encoder.encode(sound)?)
+            }
+        };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
-        let heard = Rc::new(Heard { tags, duration_s: sound.duration_s() as f32 });
+        let heard = Rc::new(Heard { tags, features, duration_s: sound.duration_s() as f32 });
         events(Event::Sounds { sounds: heard.shown() });
         let mut talk = self.talk.borrow_mut();
         talk.heard = Some(Rc::clone(&heard));
