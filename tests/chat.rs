@@ -8,7 +8,7 @@ use bubo::Error;
 use bubo::host::Host;
 use bubo::language::{
     Chat, ContextCut, Detokenizer, Event, GenerationOptions, Item, LanguageModel, Message, ModalityKind, PairGrammar,
-    Part, Role, Sampling, StopReason, Tokenizer,
+    Part, Role, Sampling, StopReason, StopRules, Tokenizer,
 };
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
@@ -361,4 +361,16 @@ fn replies_in_pairs_follow_the_grammar_whatever_the_model_says() {
     assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
     let long = [Message::text(Role::User, "x".repeat(5000))];
     assert!(block_on(chat.reply_in_pairs(&StopsAt::never(), &long, &grammar, 90)).is_err());
+}
+
+/// What a manifest of the full system says, and the presets.
+#[test]
+fn the_originals_settings_can_be_written_in_a_manifest() {
+    let options = json!({ "temperature": 1.0, "top_k": 50, "top_p": 0.9, "cut": "original" });
+    let options: GenerationOptions = serde_json::from_value(options).expect("the keys are known");
+    assert_eq!(options, GenerationOptions::original());
+    assert_eq!((options.max_new_tokens, options.min_new_tokens, options.max_context), (300, 1, 2000));
+    let rules = json!({ "ids": [2], "sequences": [[835], [2277, 29937]], "strings": ["###"] });
+    let rules: StopRules = serde_json::from_value(rules).expect("the keys are known");
+    assert_eq!(rules, StopRules::original());
 }
