@@ -114,6 +114,9 @@ impl ImageBindAudio {
         if dim == 0 || config.num_heads == 0 || !dim.is_multiple_of(config.num_heads) {
             return Err(Error::shape("imagebind", format!("{} heads do not divide the width {dim}", config.num_heads)));
         }
+        if !(1..=64).contains(&config.mlp_ratio) {
+            return Err(Error::shape("imagebind", format!("mlp_ratio is {}; it is 4 as a rule", config.mlp_ratio)));
+        }
         let [rows, columns] = config.grid()?;
         let (before, after) = (weights.pp("modality_preprocessors.audio"), weights.pp("modality_postprocessors.audio"));
         let (stem, blocks) = (before.pp("rgbt_stem"), weights.pp("modality_trunks.audio.blocks"));

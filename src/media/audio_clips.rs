@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::{LogMel, MelConfig, MelRecipe, Waveform};
 use crate::error::{Error, Result};
 
+/// Numbers of all spectrograms of a sound beyond which a configuration is refused: two gigabytes.
+const MOST_NUMBERS: usize = 1 << 29;
+
 /// How a sound is cut into clips and these become spectrograms. The default is BuboGPT's for the demo, mended where
 /// [`ClipMean`] says so.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -85,7 +88,7 @@ impl ClipConfig {
         let shift = 52;
         let mantissa = (spare_s * 2f64.powi(shift)) as u128;
         let start =
-            |clip: usize| (clip as u128 * mantissa * u128::from(rate) / self.clips.max(1) as u128 >> shift) as usize;
+            |clip: usize| ((clip as u128 * mantissa * u128::from(rate) / self.clips.max(1) as u128) >> shift) as usize;
         (0..self.clips).map(|clip| start(clip)..start(clip) + self.clip_samples()).collect()
     }
 }
@@ -116,11 +119,12 @@ impl ClipMel {
     /// # Errors
     /// [`Error::Corrupt`] if the configuration contradicts itself.
     pub fn new(config: ClipConfig) -> Result<Self> {
-        let ClipConfig { sample_rate_hz, clip_s, clips, frames, deviation, mean, .. } = config;
+        let ClipConfig { sample_rate_hz, clip_s, clips, bands, frames, deviation, mean, .. } = config;
         let sound = (1..=192_000).contains(&sample_rate_hz)
             && (1..=60).contains(&clip_s)
             && (1..=64).contains(&clips)
             && (1..=1 << 14).contains(&frames)
+            && frames.saturating_mul(bands).saturating_mul(clips + 1) <= MOST_NUMBERS
             && deviation.is_normal()
             && mean.is_finite();
         if !sound {
@@ -132,7 +136,7 @@ impl ClipMel {
             frame,
             hop: sample_rate_hz as usize / 100,
             fft: frame.next_power_of_two(),
-            bands: config.bands,
+            bands,
             low_hz: 20.0,
             high_hz: f64::from(sample_rate_hz) / 2.0,
             floor: f32::EPSILON,
@@ -318,6 +322,7 @@ mod tests {
             ClipConfig { frames: 0, ..ClipConfig::default() },
             ClipConfig { bands: 0, ..ClipConfig::default() },
             ClipConfig { deviation: 0.0, ..ClipConfig::default() },
+            ClipConfig { clips: 64, frames: 1 << 14, bands: 1 << 12, ..ClipConfig::default() },
             ClipConfig { sample_rate_hz: 39, ..ClipConfig::default() },
         ] {
             assert!(ClipMel::new(bad).is_err(), "{bad:?}");
