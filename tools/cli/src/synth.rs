@@ -65,7 +65,7 @@ fn tiny(model: &str) -> Json {
         "eva_vit" => json!({
             "img_size": [28, 28], "patch_size": 14, "embed_dim": 64, "depth": 2, "num_heads": 4, "mlp_hidden": 96,
         }),
-        "imagebind_audio" => json!({ "embed_dim": 64, "num_blocks": 2, "num_heads": 4 }),
+        "imagebind" => json!({ "embed_dim": 64, "num_blocks": 2, "num_heads": 4 }),
         "sam" => json!({
             "img_size": 112, "embed_dim": 32, "depth": 2, "num_heads": 2, "window_size": 3, "global_attn_indexes": [1],
             "prompt_dim": 32, "decoder_mlp": 64, "decoder_heads": 4, "iou_hidden": 32,

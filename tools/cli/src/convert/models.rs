@@ -199,7 +199,7 @@ pub const EVA_VIT: Model = Model {
 /// ImageBind's trunk for sounds.
 pub const IMAGEBIND_AUDIO: Model = Model {
     part: "audio_encoder",
-    model: "imagebind_audio",
+    model: "imagebind",
     config: |_| json!({ "embed_dim": 768, "num_blocks": 12, "num_heads": 12, "mlp_ratio": 4 }),
     load: |config, weights| Ok(Box::new(ImageBindAudio::load(&parsed(config)?, weights)?)),
     config_beside: shapes_suffice,
