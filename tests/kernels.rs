@@ -329,6 +329,19 @@ fn along_an_axis() {
         }
         Ok(vec![make.given(&numbers, &[3, 600]).argmax()?])
     }));
+    for (dims, kept) in [(vec![1], 1), (vec![3, 5], 2), (vec![0, 5], 3), (vec![2, 1031], 900), (vec![3, 257], 0)] {
+        cases.push(case(format!("top_k {kept} of {dims:?}"), EXACT, move |make| {
+            let numbers = make.f32s(&dims);
+            // Of few different numbers most are equal.
+            let equals: Vec<f32> =
+                (0..numbers.element_count()).map(|_| (make.random.next() % 7) as f32 - 3.0).collect();
+            Ok(vec![numbers.top_k(kept)?, make.given(&equals, &dims).top_k(kept)?])
+        }));
+    }
+    cases.push(case("top_k of what is beyond numbers", EXACT, |make| {
+        let numbers = [0.0, f32::NEG_INFINITY, -0.0, f32::INFINITY, 1e-40, -1e-40, f32::NAN, f32::MIN, f32::MAX];
+        Ok(vec![make.given(&numbers, &[9]).top_k(9)?])
+    }));
     for (dims, groups) in [([1, 1, 1, 1], 1), ([2, 6, 5, 7], 3), ([1, 32, 13, 17], 32), ([1, 4, 40, 41], 1)] {
         cases.push(case(format!("group_norm {dims:?} in {groups}"), 2.0 * SUMS, move |make| {
             let (weight, bias) = (make.f32s(&dims[1..2]), make.f32s(&dims[1..2]));
@@ -548,6 +561,11 @@ fn attention() {
         [1, 2, 1, 2, 9, 9, 7, 300],
         [1, 2, 2, 0, 5, 5, 8, 8],
         [1, 2, 2, 70, 70, 70, 20, 20],
+        [2, 4, 2, 16, 64, 64, 16, 16],
+        [1, 6, 3, 33, 131, 140, 88, 88],
+        [3, 2, 2, 8, 49, 49, 32, 32],
+        [1, 1, 1, 17, 17, 17, 1, 130],
+        [1, 2, 2, 9, 300, 300, 192, 300],
     ] {
         let [batch, heads, key_heads, queries, keys, capacity, dim, value_dim] = sizes;
         for masking in ["none", "causal", "full mask", "row mask", "key mask", "both"] {
@@ -652,6 +670,33 @@ fn nothing_is_allocated_once_warm() {
     assert_eq!(after.read_backs - before.read_backs, 10, "read-backs");
     assert_eq!(after.bytes_read - before.bytes_read, 40, "bytes read");
     assert_eq!(after.dispatches - before.dispatches, 10 * (1 + 3 * 5 + 1), "dispatches");
+}
+
+#[test]
+fn deformable_attention() {
+    let mut cases = Vec::new();
+    for (queries, heads, dim, points) in [(1, 1, 1, 1), (67, 3, 5, 4), (13, 8, 32, 4), (0, 2, 3, 1), (5, 2, 7, 0)] {
+        for levels in [vec![[1, 1]], vec![[5, 7]], vec![[13, 17], [7, 9], [4, 5], [2, 3]], vec![[1, 31], [3, 1]]] {
+            // A place is a sum of roundings in the size of the level, and neighbours differ by up to 2.
+            cases.push(case(
+                format!("{queries} · {heads} · {dim} · {points} on {levels:?}"),
+                2.0 * SUMS,
+                move |make| {
+                    let seq = levels.iter().map(|[rows, columns]| rows * columns).sum();
+                    let values = make.f32s(&[seq, heads, dim]);
+                    let shares = make.f32s(&[queries, heads, levels.len(), points]);
+                    // From within, from beside, and from far away.
+                    let locations = make.f32s(&[queries, heads, levels.len(), points, 2]);
+                    let (near, far) = (locations.affine(0.8, 0.5)?, locations.affine(1e30, 0.0)?);
+                    Ok(vec![
+                        values.deformable_attention(&levels, &near, &shares)?,
+                        values.deformable_attention(&levels, &far, &shares)?,
+                    ])
+                },
+            ));
+        }
+    }
+    check(cases);
 }
 
 #[test]

@@ -68,7 +68,7 @@ pub struct Thing {
 /// Names what is in a picture.
 #[async_trait(?Send)]
 pub trait Tagger {
-    /// Tags, most confident first.
+    /// Tags, most confident first where the model ranks them.
     ///
     /// # Errors
     /// Those of the engine.

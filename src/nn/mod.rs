@@ -7,8 +7,11 @@ mod kv_cache;
 mod linear;
 mod norm;
 mod rope;
+pub mod swin;
 pub mod vit;
 mod weights;
+
+use crate::tensor::Tensor;
 
 pub use attention::MultiHeadAttention;
 pub use conv::Conv;
@@ -17,3 +20,9 @@ pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RotaryTable;
 pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};
+
+/// Sees intermediate results of a network by name, on their way: how they are compared with the original's.
+pub type Tap<'a> = dyn FnMut(&str, &Tensor) + 'a;
+
+/// A [`Tap`] that looks away.
+pub fn unseen(_: &str, _: &Tensor) {}

@@ -42,6 +42,8 @@ pub(crate) trait EngineTensor: Clone {
     fn reduce(&self, op: Reduce, axis: usize) -> Result<Self>;
     /// Of the last axis, which is removed; u32; the first of equals.
     fn argmax(&self) -> Result<Self>;
+    /// Of the last axis, which becomes `count`; u32; largest first, the first of equals first.
+    fn top_k(&self, count: usize) -> Result<Self>;
     fn softmax(&self) -> Result<Self>;
     fn layer_norm(&self, weight: &Self, bias: &Self, eps: f32) -> Result<Self>;
     fn rms_norm(&self, weight: &Self, eps: f32) -> Result<Self>;
@@ -50,6 +52,9 @@ pub(crate) trait EngineTensor: Clone {
     /// `self` `[batch, m, k]`, `other` `[batch, k, n]` or, transposed, `[batch, n, k]`.
     fn matmul(&self, other: &Self, transposed: bool) -> Result<Self>;
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self>;
+    /// `self` `[seq, heads, dim]`, `locations` `[queries, heads, levels, points, 2]`, `shares` the same without the 2;
+    /// the result is `[queries, heads, dim]`.
+    fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Self, shares: &Self) -> Result<Self>;
     fn rope(&self, cos: &Self, sin: &Self, start: usize) -> Result<Self>;
 
     fn dense_matrix(&self) -> Result<Self::Matrix>;

@@ -453,6 +453,19 @@ impl Tensor {
         Ok(dispatch!(self, t => t.argmax()))
     }
 
+    /// Indices (u32) of the `count` largest elements along the last axis, which becomes `count`: largest first, the
+    /// first of equals first. Not a number counts as larger than all others, unless its sign is set.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the last axis is shorter.
+    pub fn top_k(&self, count: usize) -> Result<Self> {
+        self.check_dtype("top_k", DType::F32)?;
+        if self.last_dim("top_k")? < count {
+            return Err(Error::shape("top_k", format!("the {count} largest along the last axis of {:?}", self.dims())));
+        }
+        Ok(dispatch!(self, t => t.top_k(count)))
+    }
+
     /// Softmax along the last axis.
     ///
     /// # Errors
@@ -632,6 +645,44 @@ impl Tensor {
                 Self { repr: Repr::Gpu(q.attention(k, v, options, mask)?) }
             }
             _ => return Err(two_engines("attention")),
+        })
+    }
+
+    /// Multi-scale deformable attention: every query reads each level of a feature pyramid at a few places of its own.
+    ///
+    /// - `self`: values `[seq, heads, dim]`, the levels behind each other, each row by row
+    /// - `levels`: rows and columns of each level, at least 1
+    /// - `locations`: `[queries, heads, levels, points, 2]`: x and y, 0..1 from edge to edge of the level; between pixel
+    ///   centres is interpolated, beside the level all is 0
+    /// - `shares`: `[queries, heads, levels, points]`: weight of what is read there
+    ///
+    /// Returns `[queries, heads, dim]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes do not go together.
+    ///
+    /// Source: Zhu et al. 2021 (arXiv 2010.04159), equation 3.
+    pub fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Tensor, shares: &Tensor) -> Result<Self> {
+        let [seq, heads, _] = self.dims_of("deformable_attention values")?;
+        let [queries, share_heads, level_count, points] = shares.dims_of("deformable_attention shares")?;
+        let places =
+            levels.iter().try_fold(0usize, |sum, [rows, columns]| sum.checked_add(rows.checked_mul(*columns)?));
+        let fits = locations.dims() == [queries, heads, level_count, points, 2]
+            && (share_heads, level_count, places) == (heads, levels.len(), Some(seq))
+            && !levels.iter().flatten().any(|side| *side == 0);
+        if !fits {
+            let (values, locations, shares) = (self.dims(), locations.dims(), shares.dims());
+            let reason = format!("values {values:?} of {levels:?} at {locations:?} with shares {shares:?}");
+            return Err(Error::shape("deformable_attention", reason));
+        }
+        Ok(match (&self.repr, &locations.repr, &shares.repr) {
+            (Repr::Cpu(t), Repr::Cpu(l), Repr::Cpu(s)) => {
+                Self { repr: Repr::Cpu(t.deformable_attention(levels, l, s)?) }
+            }
+            (Repr::Gpu(t), Repr::Gpu(l), Repr::Gpu(s)) => {
+                Self { repr: Repr::Gpu(t.deformable_attention(levels, l, s)?) }
+            }
+            _ => return Err(two_engines("deformable_attention")),
         })
     }
 

@@ -1,5 +1,6 @@
 //! Finders of things. One file a model.
 
+pub mod grounding_dino;
 pub mod nanodet;
 
 use std::rc::Rc;
@@ -20,6 +21,14 @@ pub fn load(part: &LoadedPart<Weights>) -> Result<Rc<dyn Detector>> {
             &part.weights,
             &part.json_file::<Vec<String>>("coco_labels.json")?,
         )?),
-        other => return Err(Error::Unsupported(format!("a detector {other:?}; known is nanodet_g"))),
+        "grounding_dino" => Rc::new(grounding_dino::GroundingDinoDetector::load(
+            &part.config()?,
+            &part.weights,
+            part.file(grounding_dino::TOKENIZER_FILE)?,
+        )?),
+        other => {
+            let known = "known are nanodet_g and grounding_dino";
+            return Err(Error::Unsupported(format!("a detector {other:?}; {known}")));
+        }
     })
 }

@@ -1,6 +1,7 @@
 //! Namers of what is in a picture. One file a model.
 
 pub mod imagenet;
+pub mod ram;
 
 use std::rc::Rc;
 
@@ -18,6 +19,15 @@ pub fn load(part: &LoadedPart<Weights>) -> Result<Rc<dyn Tagger>> {
         "imagenet_efficientnet_lite0" => {
             Rc::new(imagenet::ImagenetTagger::load(&part.config()?, &part.weights, part.file("imagenet_labels.json")?)?)
         }
-        other => return Err(Error::Unsupported(format!("a tagger {other:?}; known is imagenet_efficientnet_lite0"))),
+        "ram" => Rc::new(ram::RamTagger::load(
+            &part.config()?,
+            &part.weights,
+            part.file(ram::TAG_LIST_FILE)?,
+            part.file(ram::THRESHOLD_FILE)?,
+        )?),
+        other => {
+            let known = "known are imagenet_efficientnet_lite0 and ram";
+            return Err(Error::Unsupported(format!("a tagger {other:?}; {known}")));
+        }
     })
 }

@@ -14,6 +14,7 @@ use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
 use kernels::attention::Head;
 use kernels::conv::{PackedConv, Shape};
+use kernels::deformable::Pyramid;
 use kernels::elementwise::Smooth;
 use kernels::gemm::{Finish, PackedColumns};
 use kernels::norm::Norm;
@@ -295,6 +296,20 @@ impl EngineTensor for CpuTensor {
         Ok(Self(Tensor::from_vec(best, front, &Device::Cpu)?))
     }
 
+    fn top_k(&self, kept: usize) -> Result<Self> {
+        let (front, last) = self.dims().split_at(self.dims().len() - 1);
+        let largest = |row: &[f32]| {
+            let mut places: Vec<u32> = (0..row.len() as u32).collect();
+            places.sort_by(|a, b| row[*b as usize].total_cmp(&row[*a as usize]));
+            places.truncate(kept);
+            places
+        };
+        let mut dims = front.to_vec();
+        dims.push(kept);
+        let places: Vec<u32> = with_f32(&self.0, |x| x.chunks_exact(last[0].max(1)).flat_map(largest).collect())?;
+        Ok(Self(Tensor::from_vec(places, dims, &Device::Cpu)?))
+    }
+
     fn softmax(&self) -> Result<Self> {
         if tracked([self]) {
             return Ok(Self(candle_nn::ops::softmax(&self.0, candle_core::D::Minus1)?));
@@ -408,6 +423,32 @@ impl EngineTensor for CpuTensor {
         };
         with_f32(&self.0, |q| with_f32(&key.0, |k| with_f32(&value.0, |v| attend(q, k, v))))???;
         Self::from_vec(out, &[batch, heads, query_count, value_dim])
+    }
+
+    fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Self, shares: &Self) -> Result<Self> {
+        if tracked([self, locations, shares]) {
+            return Err(Error::Unsupported("a gradient of deformable attention".into()));
+        }
+        let (_, heads, dim) = self.0.dims3()?;
+        let (queries, _, level_count, points) = shares.0.dims4()?;
+        let mut first = 0;
+        let starts = levels.iter().map(|[rows, columns]| {
+            first += rows * columns;
+            [*rows, *columns, first - rows * columns]
+        });
+        let starts: Vec<[usize; 3]> = starts.collect();
+        let mut out = vec![0.0; queries * heads * dim];
+        let (piece, places) = (heads * dim, heads * level_count * points);
+        let multiplications = 8 * queries * places * dim;
+        let mut read = |values: &[f32], locations: &[f32], shares: &[f32]| {
+            let pyramid = Pyramid { values, levels: &starts, heads, dim, points };
+            kernels::for_each_piece(&mut out, piece, multiplications, |query, out| {
+                let at = query * places;
+                pyramid.read(&locations[2 * at..][..2 * places], &shares[at..][..places], out);
+            });
+        };
+        with_f32(&self.0, |v| with_f32(&locations.0, |l| with_f32(&shares.0, |s| read(v, l, s))))???;
+        Self::from_vec(out, &[queries, heads, dim])
     }
 
     fn rope(&self, cos: &Self, sin: &Self, start: usize) -> Result<Self> {

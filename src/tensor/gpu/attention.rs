@@ -9,8 +9,18 @@ use crate::tensor::{Attention, DType};
 /// Numbers of the widest head, as attention.wgsl has it.
 const WIDEST_HEAD: usize = 512;
 
+/// Levels of a feature pyramid, as deformable_attention.wgsl has them.
+const LEVELS: usize = 8;
+
 /// Value columns that a workgroup makes.
 const COLUMNS: usize = 256;
+
+/// Queries from which on they are served 16 at a time.
+const MANY_QUERIES: usize = 8;
+/// Queries of a workgroup of attention_tiled.wgsl.
+const TILE: usize = 16;
+/// Its lanes.
+const LANES: usize = 64;
 
 pub(super) fn attention(
     query: &GpuTensor,
@@ -26,7 +36,8 @@ pub(super) fn attention(
     if options.key_count == 0 {
         return shape::zeros(&dims, DType::F32, query.gpu());
     }
-    if dim == 0 || dim > WIDEST_HEAD {
+    let is_tiled = query_count >= MANY_QUERIES;
+    if dim == 0 || !is_tiled && dim > WIDEST_HEAD {
         return Err(Error::Unsupported(format!("attention heads of {dim} numbers; at most {WIDEST_HEAD}")));
     }
     let result = query.gpu().empty(&dims, DType::F32)?;
@@ -36,19 +47,63 @@ pub(super) fn attention(
         None => vec![0; 4],
     };
     let first_visible = options.causal_start.map_or(options.key_count, |start| start + 1);
-    let sizes = [rows, heads, key_heads, query_count, options.key_count, capacity, value_dim, first_visible];
+    let tiles = batch * heads * query_count.div_ceil(TILE);
+    let sizes = [
+        if is_tiled { tiles } else { rows },
+        heads,
+        key_heads,
+        query_count,
+        options.key_count,
+        capacity,
+        value_dim,
+        first_visible,
+    ];
     let mut params: Vec<u32> = sizes.into_iter().map(word).collect::<Result<_>>()?;
     params.extend([options.scale.to_bits(), word(dim)?, u32::from(mask.is_some())]);
     for stride in mask_strides {
         params.push(word(stride)?);
     }
+    let lane_columns = value_dim.div_ceil(LANES).clamp(1, COLUMNS / LANES);
+    let tiled_groups = tiles * value_dim.div_ceil(LANES * lane_columns);
+    let constants = [lane_columns as u32];
     query.gpu().record(&Dispatch {
-        kernel: &kernels::ATTENTION,
-        constants: &[],
+        kernel: if is_tiled { &kernels::ATTENTION_TILED } else { &kernels::ATTENTION },
+        constants: if is_tiled { &constants } else { &[] },
         operands: &[query.operand(), key.operand(), value.operand(), mask.unwrap_or(query).operand(), result.operand()],
         params: &params,
-        workgroups: grid((rows * value_dim.div_ceil(COLUMNS)) as u64, 1),
+        workgroups: grid(if is_tiled { tiled_groups } else { rows * value_dim.div_ceil(COLUMNS) } as u64, 1),
         work: (rows * options.key_count) as u64 * (dim + value_dim) as u64,
+    })?;
+    Ok(result)
+}
+
+pub(super) fn deformable_attention(
+    values: &GpuTensor,
+    levels: &[[usize; 2]],
+    locations: &GpuTensor,
+    shares: &GpuTensor,
+) -> Result<GpuTensor> {
+    values.check_f32("deformable_attention")?;
+    let [heads, dim, points] = [values.dims[1], values.dims[2], shares.dims[3]];
+    if levels.len() > LEVELS {
+        let found = levels.len();
+        return Err(Error::Unsupported(format!("deformable attention over {found} levels; at most {LEVELS}")));
+    }
+    let result = values.gpu().empty(&[shares.dims[0], heads, dim], DType::F32)?;
+    let count = result.element_count();
+    let mut params = vec![word(count)?, word(heads)?, word(dim)?, word(levels.len())?, word(points)?, 0, 0, 0];
+    let mut first = 0;
+    for [rows, columns] in levels {
+        params.extend([word(*rows)?, word(*columns)?, word(first)?, 0]);
+        first += rows * columns;
+    }
+    values.gpu().record(&Dispatch {
+        kernel: &kernels::DEFORMABLE_ATTENTION,
+        constants: &[],
+        operands: &[values.operand(), locations.operand(), shares.operand(), result.operand()],
+        params: &params,
+        workgroups: grid(count as u64, 64),
+        work: (count * levels.len() * points) as u64 * 8,
     })?;
     Ok(result)
 }

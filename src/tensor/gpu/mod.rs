@@ -169,6 +169,10 @@ impl EngineTensor for GpuTensor {
         norm::argmax(self)
     }
 
+    fn top_k(&self, count: usize) -> Result<Self> {
+        norm::top_k(self, count)
+    }
+
     fn softmax(&self) -> Result<Self> {
         norm::softmax(self)
     }
@@ -191,6 +195,10 @@ impl EngineTensor for GpuTensor {
 
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self> {
         attention::attention(self, key, value, options, mask)
+    }
+
+    fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Self, shares: &Self) -> Result<Self> {
+        attention::deformable_attention(self, levels, locations, shares)
     }
 
     fn rope(&self, cos: &Self, sin: &Self, start: usize) -> Result<Self> {

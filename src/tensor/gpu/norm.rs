@@ -89,6 +89,27 @@ pub(super) fn argmax(source: &GpuTensor) -> Result<GpuTensor> {
     Ok(result)
 }
 
+pub(super) fn top_k(source: &GpuTensor, kept: usize) -> Result<GpuTensor> {
+    source.check_f32("top_k")?;
+    let (count, size) = rows(source);
+    let mut dims = source.dims.clone();
+    dims[source.dims.len() - 1] = kept;
+    let result = source.gpu().empty(&dims, DType::U32)?;
+    if kept == 0 {
+        return Ok(result);
+    }
+    let groups = size.div_ceil(256);
+    source.gpu().record(&Dispatch {
+        kernel: &kernels::TOP_K,
+        constants: &[],
+        operands: &[source.operand(), result.operand()],
+        params: &[word(count)?, word(size)?, word(kept)?, word(groups)?],
+        workgroups: grid((count * groups) as u64, 1),
+        work: (count * size) as u64 * size as u64,
+    })?;
+    Ok(result)
+}
+
 pub(super) fn softmax(source: &GpuTensor) -> Result<GpuTensor> {
     let (count, size) = rows(source);
     by_row(&kernels::SOFTMAX, source, [count, size], &[], &[])

@@ -99,6 +99,7 @@ const CASES: &[(&str, Run)] = &[
         along(1).chain(along(2)).map(|(op, axis)| x.reduce(op, axis)).collect()
     }),
     ("argmax", |inputs| Ok(vec![inputs.tensor(&[3, 300])?.argmax()?])),
+    ("top_k", |inputs| Ok(vec![inputs.tensor(&[3, 300])?.top_k(37)?])),
     ("softmax", |inputs| Ok(vec![inputs.tensor(&[3, 131])?.affine(5.0, 0.0)?.softmax()?])),
     ("layer_norm", |inputs| {
         let x = inputs.tensor(&[3, 131])?.affine(1.0, 3.0)?;
@@ -152,7 +153,18 @@ const CASES: &[(&str, Run)] = &[
         let (value, mask) = (inputs.tensor(&[1, 2, 80, 16])?, inputs.tensor(&[1, 1, 3, 70])?);
         let masked = Attention { scale: 0.25, key_count: 70, causal_start: None, mask: Some(&mask) };
         let causal = Attention { causal_start: Some(67), mask: None, ..masked };
-        Ok(vec![query.attention(&key, &value, &masked)?, query.attention(&key, &value, &causal)?])
+        let many = inputs.tensor(&[1, 4, 19, 16])?;
+        Ok(vec![
+            query.attention(&key, &value, &masked)?,
+            query.attention(&key, &value, &causal)?,
+            many.attention(&key, &value, &Attention { mask: None, ..masked })?,
+            many.attention(&key, &value, &Attention { causal_start: Some(51), ..causal })?,
+        ])
+    }),
+    ("deformable_attention", |inputs| {
+        let (values, shares) = (inputs.tensor(&[5 * 7 + 2 * 3, 2, 5])?, inputs.tensor(&[11, 2, 2, 3])?);
+        let locations = inputs.tensor(&[11, 2, 2, 3, 2])?.affine(0.7, 0.5)?;
+        Ok(vec![values.deformable_attention(&[[5, 7], [2, 3]], &locations, &shares)?])
     }),
     ("rope", |inputs| {
         let (cos, sin) = (inputs.tensor(&[9, 4])?, inputs.tensor(&[9, 4])?);

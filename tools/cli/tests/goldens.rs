@@ -81,6 +81,18 @@ fn qformers_equal_the_original() {
 }
 
 #[test]
+fn ram_is_the_original() {
+    check("ram");
+}
+
+#[test]
+fn grounding_dino_is_the_original_and_hugging_faces() {
+    for name in ["grounding_dino", "grounding_dino_hf"] {
+        check(name);
+    }
+}
+
+#[test]
 fn effnet_lite0() {
     for picture in ["astronaut", "chelsea", "coffee"] {
         check(&format!("effnet_lite0_{picture}"));

@@ -3,6 +3,7 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod deformable;
 pub(crate) mod dot;
 pub(crate) mod elementwise;
 pub(crate) mod gemm;

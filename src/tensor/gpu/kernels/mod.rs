@@ -79,6 +79,9 @@ register! {
     POOL2D              "pool2d"              [GRID]                   []         [Read, Write];
     RESIZE              "resize"              [GRID]                   []         [Read, Write];
     ATTENTION           "attention"           [GRID]                   []         [Read, Read, Read, Read, Write];
+    DEFORMABLE_ATTENTION "deformable_attention" [GRID]                 []         [Read, Read, Read, Write];
+    TOP_K               "top_k"               [GRID]                   []         [Read, Write];
+    ATTENTION_TILED     "attention_tiled"     [GRID]                   ["COLUMNS"] [Read, Read, Read, Read, Write];
     ROPE                "rope"                [GRID]                   []         [Read, Read, Read, Write];
 }
 

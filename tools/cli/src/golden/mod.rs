@@ -6,6 +6,7 @@ mod conversation;
 mod efficientnet;
 mod eva_vit;
 mod file;
+mod grounding_dino;
 mod image_preprocess;
 mod llama;
 mod mask_cleanup;
@@ -15,6 +16,7 @@ mod minilm;
 mod named;
 mod nanodet;
 mod qformer;
+mod ram;
 mod real_part;
 mod sam;
 mod smollm2;
@@ -26,6 +28,7 @@ use std::path::Path;
 use bubo::tensor::Device;
 
 pub use file::Golden;
+pub use grounding_dino::small_tokenizer;
 pub use named::named_weights;
 pub use real_part::{RealPart, parts_folder};
 
@@ -74,6 +77,8 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
     Component { kind: "minilm", run: minilm::run },
     Component { kind: "smollm2", run: smollm2::run },
+    Component { kind: "ram", run: ram::run },
+    Component { kind: "grounding_dino", run: grounding_dino::run },
     Component { kind: "effnet_lite0", run: efficientnet::run },
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
