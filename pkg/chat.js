@@ -9,7 +9,7 @@ export const OPENING = Symbol("opening");
 
 /** A conversation about pictures and sounds. */
 export class Chat {
-  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed", "evidence"];
+  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed", "evidence", "matching"];
   #link;
   /** Ends the answers under way, leaving what there is of them. @type {Set<() => void>} */
   #enders = new Set();
@@ -180,6 +180,13 @@ function generationOptions(options) {
     if (name === "evidence") {
       if (typeof value !== "boolean") throw new BuboError("input", `evidence must be true or false, not ${JSON.stringify(value)}`);
       named.evidence = value;
+      continue;
+    }
+    if (name === "matching") {
+      if (!["lexicon", "model", "both"].includes(value)) {
+        throw new BuboError("input", `matching must be lexicon, model or both, not ${JSON.stringify(value)}`);
+      }
+      named.matching = value;
       continue;
     }
     if (typeof value !== "number" || !Number.isFinite(value) || value < 0) {

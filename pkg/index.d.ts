@@ -78,6 +78,11 @@ export interface GenerationOptions {
   seed?: number;
   /** Whether what boxes, tags and sounds know is computed from them instead of being left to the model; true if left out. */
   evidence?: boolean;
+  /**
+   * How the answer's phrases are tied to things: by word lists and sentence embeddings (`lexicon`, the default), by asking
+   * the language model as BuboGPT does (`model`), or by the lists first and the model where they know nothing (`both`).
+   */
+  matching?: "lexicon" | "model" | "both";
 }
 
 /** Pixels of a picture that belong to a thing. */

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use bubo::Error;
 use bubo::host::Host;
 use bubo::language::{
-    Chat, ContextCut, Detokenizer, Event, GenerationOptions, Item, LanguageModel, Message, ModalityKind, Part, Role,
-    Sampling, StopReason, Tokenizer,
+    Chat, ContextCut, Detokenizer, Event, GenerationOptions, Item, LanguageModel, Message, ModalityKind, PairGrammar,
+    Part, Role, Sampling, StopReason, StopRules, Tokenizer,
 };
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
@@ -331,4 +331,46 @@ fn bytes_become_text_when_a_character_is_whole() {
     assert_eq!(pieces, ["a", "", "é", "", "", "\u{FFFD}\u{FFFD}b", "", "\u{FFFD}"]);
     assert_eq!(pieces.concat(), tokenizer.decode(&ids).expect("ids exist"));
     assert!(Tokenizer::from_bytes(b"{}").is_err());
+}
+
+/// A model of random weights, whose logits know nothing of the grammar, gives pairs nevertheless; the conversation does
+/// not hear of it.
+#[test]
+fn replies_in_pairs_follow_the_grammar_whatever_the_model_says() {
+    let mut chat = Chat::new(model(template()));
+    chat.ask("What is it?");
+    answer(&mut chat, &options());
+    let before = chat.messages().len();
+    let (text, items) = ("A dog, a cat\nand two Dogs.", ["dog", "cat"]);
+    let grammar = PairGrammar::new(text, &items);
+    let mut lines = 0;
+    for question in ["a", "b", "c", "pairs", "more", "dog - cat"] {
+        let messages = [Message::text(Role::User, question)];
+        let reply = block_on(chat.reply_in_pairs(&StopsAt::never(), &messages, &grammar, 90)).expect("it fits");
+        for line in reply.lines() {
+            let (phrase, item) = line.split_once(" - ").expect("it is a pair");
+            assert!(items.contains(&item) && text.to_lowercase().contains(&phrase.to_lowercase()), "{line:?}");
+            lines += 1;
+        }
+        let again = block_on(chat.reply_in_pairs(&StopsAt::never(), &messages, &grammar, 90)).expect("it fits");
+        assert_eq!(reply, again);
+    }
+    assert!(lines > 0, "the model always ends at once; this test shows nothing");
+    assert_eq!(chat.messages().len(), before);
+    let stopped = block_on(chat.reply_in_pairs(&StopsAt::breath(1), &[Message::text(Role::User, "a")], &grammar, 90));
+    assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
+    let long = [Message::text(Role::User, "x".repeat(5000))];
+    assert!(block_on(chat.reply_in_pairs(&StopsAt::never(), &long, &grammar, 90)).is_err());
+}
+
+/// What a manifest of the full system says, and the presets.
+#[test]
+fn the_originals_settings_can_be_written_in_a_manifest() {
+    let options = json!({ "temperature": 1.0, "top_k": 50, "top_p": 0.9, "cut": "original" });
+    let options: GenerationOptions = serde_json::from_value(options).expect("the keys are known");
+    assert_eq!(options, GenerationOptions::original());
+    assert_eq!((options.max_new_tokens, options.min_new_tokens, options.max_context), (300, 1, 2000));
+    let rules = json!({ "ids": [2], "sequences": [[835], [2277, 29937]], "strings": ["###"] });
+    let rules: StopRules = serde_json::from_value(rules).expect("the keys are known");
+    assert_eq!(rules, StopRules::original());
 }

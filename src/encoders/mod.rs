@@ -2,6 +2,7 @@
 
 pub mod efficientnet;
 pub mod eva_vit;
+pub mod imagebind;
 pub mod qformer;
 pub mod yamnet;
 

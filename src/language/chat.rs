@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
-use super::LanguageModel;
 use super::context::Context;
+use super::grammar::PairGrammar;
 use super::prompt::{Item, Message, Modality, ModalityKind, Part, Role, Sequence};
 use super::sampler::{Sampler, Sampling, log_softmax};
 use super::stop::StopText;
 use super::tokenizer::Detokenizer;
+use super::{LanguageModel, constrained};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::tensor::Tensor;
@@ -48,6 +49,15 @@ impl Default for GenerationOptions {
             prefill_chunk: 64,
             opening: String::new(),
         }
+    }
+}
+
+impl GenerationOptions {
+    /// The original's: [`Sampling::original`], 1 to 300 tokens within 2000 places, cut from the front.
+    ///
+    /// Source: bubogpt @ 17c72b5, eval_scripts/conversation.py, `Chat.answer`.
+    pub fn original() -> Self {
+        Self { sampling: Sampling::original(), cut: ContextCut::Original, ..Self::default() }
     }
 }
 
@@ -369,6 +379,29 @@ impl Chat {
         let scores = self.score_in(&mut context, host, messages, candidates, complete).await;
         self.scoring.0.set(Some(context));
         scores
+    }
+
+    /// The likeliest reply to `messages` that the grammar allows: whole lines, possibly none. Like
+    /// [`score`](Self::score) it touches neither the conversation nor its memory.
+    ///
+    /// # Errors
+    /// [`Error::Input`] if the prompt is too long for the model; [`Error::Cancelled`]; those of the engine.
+    pub async fn reply_in_pairs(
+        &self,
+        host: &dyn Host,
+        messages: &[Message],
+        grammar: &PairGrammar,
+        max_tokens: usize,
+    ) -> Result<String> {
+        let kept = self.scoring.0.take();
+        let positions = self.positions(&self.default_options());
+        let mut context = kept.unwrap_or_else(|| Context::new(&self.model.llama, positions));
+        let reply = match self.model.read_prompt(messages) {
+            Ok(sequence) => constrained::reply(&self.model, &mut context, host, &sequence, grammar, max_tokens).await,
+            Err(error) => Err(error),
+        };
+        self.scoring.0.set(Some(context));
+        reply
     }
 
     async fn score_in(

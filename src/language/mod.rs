@@ -2,21 +2,28 @@
 //!
 //! `prompt` writes the conversation as the model was trained to read it, `tokenizer` turns it into ids, `llama` says
 //! what comes next, `sampler` chooses, `stop` ends; `chat` holds it together and remembers what was read.
+//! Where a reply has to be read by a program, `grammar` says what may come and `constrained` lets nothing else come.
 
 mod chat;
+mod constrained;
 mod context;
+pub mod grammar;
 pub mod llama;
 mod prompt;
 mod sampler;
 mod stop;
 mod tokenizer;
+mod vocabulary;
 
 pub use chat::{Chat, ContextCut, Event, Generation, GenerationOptions, Statistics, StopReason};
+pub use constrained::{Choices, PairReply};
+pub use grammar::PairGrammar;
 pub use llama::Llama;
 pub use prompt::{BUBOGPT_SYSTEM, Item, Message, Modality, ModalityKind, Part, PromptFormat, Role, Segment, Sequence};
 pub use sampler::{Sampler, Sampling};
 pub use stop::{StopRules, StopText};
 pub use tokenizer::{Detokenizer, Span, Tokenizer};
+pub use vocabulary::Vocabulary;
 
 use serde::Deserialize;
 

@@ -15,6 +15,14 @@ pub struct StopRules {
 }
 
 impl StopRules {
+    /// The original's for LLaMA's vocabulary: end of text, and `###` in both of its tokenisations. As a text it is held
+    /// back while an answer streams.
+    ///
+    /// Source: bubogpt @ 17c72b5, eval_scripts/conversation.py, `Chat.__init__`.
+    pub fn original() -> Self {
+        Self { ids: vec![2], sequences: vec![vec![835], vec![2277, 29937]], strings: vec!["###".to_owned()] }
+    }
+
     /// Whether the ids generated so far end with something that ends the answer.
     pub fn match_ids(&self, ids: &[u32]) -> bool {
         ids.last().is_some_and(|last| self.ids.contains(last))
@@ -59,7 +67,8 @@ mod tests {
 
     #[test]
     fn token_runs_end_an_answer() {
-        let rules = StopRules { ids: vec![2], sequences: vec![vec![835], vec![2277, 29937], vec![]], strings: vec![] };
+        let mut rules = StopRules::original();
+        rules.sequences.push(Vec::new());
         for (ids, ends) in [
             (&[][..], false),
             (&[5, 2], true),

@@ -1,9 +1,11 @@
 //! Text to token ids and back.
 
+use std::cell::OnceCell;
 use std::ops::Range;
 
-use tokenizers::Tokenizer as Inner;
+use tokenizers::{DecoderWrapper, Tokenizer as Inner};
 
+use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
 /// A piece of text, and whether its author may write special tokens in it.
@@ -24,6 +26,7 @@ pub struct Tokenizer {
     inner: Inner,
     /// Special tokens by text, the longest first.
     special: Vec<(String, u32)>,
+    vocabulary: OnceCell<Vocabulary>,
 }
 
 impl Tokenizer {
@@ -43,7 +46,7 @@ impl Tokenizer {
             .map(|(id, token)| (token.content, id))
             .collect();
         special.sort_by(|a, b| b.0.len().cmp(&a.0.len()).then_with(|| a.1.cmp(&b.1)));
-        Ok(Self { inner, special })
+        Ok(Self { inner, special, vocabulary: OnceCell::new() })
     }
 
     /// Ids of a text in which nothing is special. No start token is added.
@@ -126,9 +129,50 @@ impl Tokenizer {
         self.inner.id_to_token(id)
     }
 
+    /// Bytes that a token stands for within a text; `None` for special tokens and ids without a token.
+    ///
+    /// Byte-level vocabularies write a byte as a letter of GPT-2's table, SentencePiece's a space as `▁` and a byte as
+    /// `<0x0A>`.
+    pub fn bytes_of(&self, id: u32) -> Option<Vec<u8>> {
+        if self.special.iter().any(|(_, special)| *special == id) {
+            return None;
+        }
+        let name = self.inner.id_to_token(id)?;
+        if matches!(self.inner.get_decoder(), Some(DecoderWrapper::ByteLevel(_))) {
+            let bytes: Option<Vec<u8>> = name.chars().map(byte_of_letter).collect();
+            // Added tokens are written as they are.
+            return Some(bytes.unwrap_or_else(|| name.into_bytes()));
+        }
+        let byte = name.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>')).filter(|digits| digits.len() == 2);
+        if let Some(byte) = byte.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            return Some(vec![byte]);
+        }
+        Some(name.replace('▁', " ").into_bytes())
+    }
+
+    /// All tokens by their bytes; made when first asked for.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        self.vocabulary.get_or_init(|| Vocabulary::new(self))
+    }
+
     /// Number of tokens, the added ones counted.
     pub fn vocabulary_size(&self) -> usize {
         self.inner.get_vocab_size(true)
+    }
+}
+
+/// The byte that a letter stands for in byte-level vocabularies: printable bytes of Latin-1 stand for themselves, the
+/// others, in order, for the letters from U+0100 on.
+///
+/// Source: openai/gpt-2, src/encoder.py (`bytes_to_unicode`).
+fn byte_of_letter(letter: char) -> Option<u8> {
+    let code = u32::from(letter);
+    match code {
+        0x21..=0x7E | 0xA1..=0xAC | 0xAE..=0xFF => Some(code as u8),
+        0x100..=0x120 => Some((code - 0x100) as u8),
+        0x121..=0x142 => Some((code - 0x121 + 0x7F) as u8),
+        0x143 => Some(0xAD),
+        _ => None,
     }
 }
 
@@ -175,5 +219,18 @@ impl Detokenizer {
         let before = tokenizer.decode(&self.ids[self.window..self.given])?;
         let after = tokenizer.decode(&self.ids[self.window..])?;
         Ok(after.get(before.len()..).unwrap_or_default().to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_one_letter() {
+        let mut bytes: Vec<u8> = (0x21..0x200).filter_map(char::from_u32).filter_map(byte_of_letter).collect();
+        bytes.sort_unstable();
+        assert_eq!(bytes, (0..=255).collect::<Vec<u8>>());
+        assert_eq!(['Ġ', 'Ċ', 'a'].map(byte_of_letter), [Some(b' '), Some(b'\n'), Some(b'a')]);
     }
 }

@@ -29,6 +29,11 @@ impl Waveform {
         &self.samples
     }
 
+    /// The samples alone.
+    pub fn into_samples(self) -> Vec<f32> {
+        self.samples
+    }
+
     /// Samples a second.
     pub fn sample_rate_hz(&self) -> u32 {
         self.sample_rate_hz

@@ -22,6 +22,7 @@ pub use scene::{Heard, Scene, ShownSound, ShownThing, shown_boxes};
 use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
+use crate::grounding::matcher::MatchMode;
 use crate::grounding::scene::Eyes;
 use crate::host::Host;
 use crate::language::{Chat, LanguageModel};
@@ -62,6 +63,8 @@ pub struct AskOptions {
     /// Whether what boxes, tags and sounds know is computed from them (see [`evidence`]) instead of being left to the
     /// language model.
     pub evidence: bool,
+    /// Which way the answer's phrases are tied to the things of the picture.
+    pub matching: MatchMode,
 }
 
 impl Default for AskOptions {
@@ -74,6 +77,7 @@ impl Default for AskOptions {
             repetition_penalty: 1.0,
             seed: 0,
             evidence: true,
+            matching: MatchMode::Lexicon,
         }
     }
 }
@@ -85,6 +89,8 @@ struct Talk {
     scene: Option<Rc<Scene>>,
     heard: Option<Rc<Heard>>,
     threads: Vec<(Topic, Chat)>,
+    /// Remembers what the language model reads before it pairs phrases and things, see [`MatchMode`].
+    pairing: Option<Chat>,
 }
 
 /// What a thread of the conversation is about.
@@ -136,7 +142,7 @@ impl Session {
 
     /// Whether sounds can be listened to.
     pub fn can_hear(&self) -> bool {
-        self.models.borrow().ears.is_some()
+        self.models.borrow().audio_encoder.is_some()
     }
 
     /// Whether questions can be answered.
@@ -192,12 +198,23 @@ impl Session {
     /// # Errors
     /// As for [`add_image`](Self::add_image).
     pub async fn add_audio(&self, sound: &Waveform, host: &dyn Host, events: Sink<'_>) -> Result<Rc<Heard>> {
-        let ears = self.models.borrow().ears.clone().ok_or_else(|| not_loaded("sounds"))?;
+        let (encoder, ears) = {
+            let models = self.models.borrow();
+            (models.audio_encoder.clone().ok_or_else(|| not_loaded("sounds"))?, models.ears.clone())
+        };
         events(Event::Stage { stage: Stage::Listen, done: 0, total: 1 });
-        let listened = ears.listen(sound, host).await?;
-        let tags = ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS);
+        let (tags, features) = match ears {
+            Some(ears) => {
+                let listened = ears.listen(sound, host).await?;
+                (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features)
+            }
+            None => {
+                host.breathe().await?;
+                (Vec::new(), encoder.encode(sound)?)
+            }
+        };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
-        let heard = Rc::new(Heard { tags, duration_s: sound.duration_s() as f32 });
+        let heard = Rc::new(Heard { tags, features, duration_s: sound.duration_s() as f32 });
         events(Event::Sounds { sounds: heard.shown() });
         let mut talk = self.talk.borrow_mut();
         talk.heard = Some(Rc::clone(&heard));

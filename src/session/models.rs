@@ -3,6 +3,8 @@
 use std::rc::Rc;
 
 use crate::bundle::LoadedPart;
+use crate::encoders::AudioEncoder;
+use crate::encoders::imagebind::ImageBindAudio;
 use crate::encoders::yamnet::Yamnet;
 use crate::error::{Error, Result};
 use crate::grounding::matcher::Embedder;
@@ -16,6 +18,9 @@ pub(super) struct Models {
     pub tagger: Option<Rc<dyn Tagger>>,
     pub detector: Option<Rc<dyn Detector>>,
     pub segmenter: Option<Rc<dyn Segmenter>>,
+    /// Makes features of sounds.
+    pub audio_encoder: Option<Rc<dyn AudioEncoder>>,
+    /// The same network, where it also knows what a sound is.
     pub ears: Option<Rc<Yamnet>>,
     pub embedder: Option<Rc<Embedder>>,
     pub language: Option<Rc<LanguageModel>>,
@@ -28,18 +33,32 @@ impl Models {
             "tagger" => self.tagger = Some(tagger::load(part)?),
             "detector" => self.detector = Some(detector::load(part)?),
             "segmenter" => self.segmenter = Some(segmenter::load(part)?),
-            "audio_encoder" => self.ears = Some(Rc::new(load_ears(part)?)),
+            "audio_encoder" => self.install_audio_encoder(part)?,
             "text_embedder" => self.embedder = Some(Rc::new(load_embedder(part)?)),
             "language" => self.language = Some(Rc::new(load_language(part)?)),
             other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
         }
         Ok(())
     }
-}
 
-fn load_ears(part: &LoadedPart<Weights>) -> Result<Yamnet> {
-    check_model(part, "yamnet")?;
-    Yamnet::load(&part.config()?, &part.weights, &part.json_file::<Vec<String>>("audioset_labels.json")?)
+    fn install_audio_encoder(&mut self, part: &LoadedPart<Weights>) -> Result<()> {
+        match part.model.as_str() {
+            "yamnet" => {
+                let labels = part.json_file::<Vec<String>>("audioset_labels.json")?;
+                let ears = Rc::new(Yamnet::load(&part.config()?, &part.weights, &labels)?);
+                self.ears = Some(Rc::clone(&ears));
+                self.audio_encoder = Some(ears);
+            }
+            "imagebind" => {
+                self.ears = None;
+                self.audio_encoder = Some(Rc::new(ImageBindAudio::load(&part.config()?, &part.weights)?));
+            }
+            other => {
+                return Err(Error::Unsupported(format!("a model {other:?} here; known are yamnet and imagebind")));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn load_embedder(part: &LoadedPart<Weights>) -> Result<Embedder> {

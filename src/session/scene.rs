@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::facts;
 use crate::canvas::{ExportedSound, ExportedThing, Palette, Rle};
+use crate::encoders::Features;
 use crate::encoders::yamnet::SoundTag;
 use crate::grounding::matcher::Names;
 use crate::grounding::{Found, Thing};
@@ -164,8 +165,10 @@ impl Scene {
 /// The sound of a conversation.
 #[derive(Debug)]
 pub struct Heard {
-    /// What is heard when.
+    /// What is heard when; nothing where the encoder does not name sounds.
     pub tags: Vec<SoundTag>,
+    /// What a Q-Former attends to.
+    pub features: Features,
     /// Length of the sound.
     pub duration_s: f32,
 }

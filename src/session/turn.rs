@@ -8,9 +8,12 @@ use super::scene::{Heard, Scene};
 use super::voter::Voter;
 use super::{AskOptions, Session, Sink, Topic, evidence, facts};
 use crate::error::{Error, Result};
-use crate::grounding::matcher::{Embedder, Entity, Matcher};
+use crate::grounding::matcher::{AskedModel, Embedder, Entity, Matcher};
 use crate::host::Host;
 use crate::language::{self, Chat, Generation, GenerationOptions, LanguageModel, StopReason};
+
+/// Examples that the language model reads before it pairs phrases and things: all of the original's kinds.
+const PAIRING_EXAMPLES: usize = 6;
 
 /// The answer as it grows.
 #[derive(Default)]
@@ -269,14 +272,19 @@ impl Turn<'_> {
         (self.events)(Event::Stage { stage: Stage::Match, done: 0, total: 1 });
         let voter = Voter { chat: Chat::new(Rc::clone(self.language)), host: self.host };
         let matcher = Matcher { embedder: Some(self.embedder), vote: Some(&voter) };
-        let matched = match matcher.entities(answer, &scene.names()).await {
+        let chat = self.session.talk.borrow_mut().pairing.take().unwrap_or_else(|| Chat::new(Rc::clone(self.language)));
+        let asked = AskedModel { chat: &chat, host: self.host, examples: PAIRING_EXAMPLES };
+        let matched = match matcher.entities_by(self.options.matching, &asked, answer, &scene.names()).await {
             // After a stop the phrases are still coloured as far as that takes no vote.
             Err(Error::Cancelled) => {
                 *cancelled = true;
                 Matcher { embedder: Some(self.embedder), vote: None }.entities(answer, &scene.names()).await
             }
+            // An answer that is too long to be asked about.
+            Err(Error::Input(_)) => matcher.entities(answer, &scene.names()).await,
             other => other,
         };
+        self.session.talk.borrow_mut().pairing = Some(chat);
         (self.events)(Event::Stage { stage: Stage::Match, done: 1, total: 1 });
         matched
     }

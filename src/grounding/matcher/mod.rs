@@ -2,19 +2,24 @@
 //!
 //! Noun phrases of the answer are found by word lists, tied to things by name, by synonym and by kind (a small part of
 //! WordNet), then by sentence embedding; where these disagree a vote is asked for, which the session lets the language
-//! model cast. What the answer says is not there stays without colour, and so does a phrase that nothing fits.
+//! model cast. The model may also be asked for the pairs themselves ([`MatchMode`]). What the answer says is not there
+//! stays without colour, and so does a phrase that nothing fits.
 
+mod asked;
 mod chunk;
 mod embedder;
 mod lexicon;
 pub mod original;
+mod pairs;
 mod speech;
 mod words;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+pub use asked::AskedModel;
 pub use embedder::{Embedder, dot, load_tokenizer};
+pub use pairs::{MatchMode, Pairing};
 
 use crate::error::Result;
 use chunk::{Chunk, noun_phrases};

@@ -30,6 +30,12 @@ pub fn query(names: &[&str], answer: &str) -> String {
     format!("<List>dict_keys([{}])<List><Text>{answer}</Text>", quoted.join(", "))
 }
 
+/// How the original asks in its examples: a plain list, and its tag closed.
+pub fn shot(names: &[&str], text: &str) -> String {
+    let quoted: Vec<String> = names.iter().map(|name| python_repr(name)).collect();
+    format!("<List>[{}]</List><Text>{text}</Text>", quoted.join(", "))
+}
+
 /// A string as Python's `repr` shows it, as far as names need it.
 fn python_repr(text: &str) -> String {
     let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };

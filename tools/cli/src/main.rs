@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bubo::bundle::{Manifest, Scheme};
+use bubo::grounding::matcher::MatchMode;
 use bubo::session::AskOptions;
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
@@ -55,6 +56,9 @@ enum Command {
         /// Leave everything to the language model, also what boxes, tags and sounds know better.
         #[arg(long)]
         no_evidence: bool,
+        /// How phrases are tied to things: `lexicon`, `model` or `both`.
+        #[arg(long, default_value = "lexicon", value_parser = matching)]
+        matching: MatchMode,
         /// The question; without one, what is seen and heard is printed.
         question: Option<String>,
     },
@@ -175,9 +179,11 @@ fn main() -> anyhow::Result<ExitCode> {
             temperature,
             seed,
             no_evidence,
+            matching,
             question,
         } => {
-            let options = AskOptions { max_tokens, temperature, seed, evidence: !no_evidence, ..AskOptions::default() };
+            let evidence = !no_evidence;
+            let options = AskOptions { max_tokens, temperature, seed, evidence, matching, ..AskOptions::default() };
             let request = Request { bundle, image, audio, question, overlay, json, options };
             pollster::block_on(run::run(&request, device.open()?))?;
         }
@@ -239,4 +245,8 @@ fn check_golden(golden: &Golden, device: &Device, bundle: Option<&Path>, json: b
         }
     }
     Ok(ExitCode::from(u8::from(!pass)))
+}
+
+fn matching(name: &str) -> Result<MatchMode, String> {
+    serde_json::from_value(name.into()).map_err(|_| "it is `lexicon`, `model` or `both`".to_owned())
 }

@@ -121,6 +121,18 @@ fn yamnet() {
 }
 
 #[test]
+fn imagebind_equals_the_original() {
+    check("imagebind_audio");
+}
+
+#[test]
+fn sounds_are_what_the_original_hears() {
+    for sound in ["0p7s", "12p7s", "44k_stereo", "5s", "web_int16"] {
+        check(&format!("audio_preprocess_{sound}"));
+    }
+}
+
+#[test]
 fn pictures_are_what_the_original_networks_see() {
     for picture in ["astronaut_300x200", "coffee_33x480", "smooth_97x61"] {
         check(&format!("image_preprocess_{picture}"));

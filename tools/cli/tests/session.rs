@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bubo::Error;
+use bubo::grounding::matcher::MatchMode;
 use bubo::host::Host;
 use bubo::media::{RgbImage, Waveform, decode};
 use bubo::session::{AskOptions, Event, Session};
@@ -109,6 +110,24 @@ fn a_picture_and_a_sound_are_described_and_grounded() {
     assert_eq!(unrelated.stats["evidence"], serde_json::json!(["relation"]));
     let follow_up = ask(&session, "What animal is it?", &host).expect("an answer");
     assert!(follow_up.answer.to_lowercase().contains("dog"), "{}", follow_up.answer);
+}
+
+/// The language model pairs phrases and things; what it says of one answer is read again for the next.
+#[test]
+fn phrases_are_tied_by_the_language_model_too() {
+    let (session, host) = (session(), Patience::endless());
+    pollster::block_on(session.add_image(&picture("farm/dog.webp"), &host, &|_| {})).expect("it is understood");
+    for matching in [MatchMode::Model, MatchMode::Both] {
+        let options = AskOptions { matching, ..AskOptions::default() };
+        let answer = pollster::block_on(session.ask("Describe the picture.", &options, &host, &|_| {}));
+        let answer = answer.expect("an answer");
+        let characters: Vec<char> = answer.answer.chars().collect();
+        assert!(!answer.entities.is_empty(), "{matching:?}: {}", answer.answer);
+        for entity in &answer.entities {
+            assert_eq!(entity.phrase, characters[entity.start..entity.end].iter().collect::<String>());
+            assert!(entity.things.iter().all(|thing| *thing < answer.things.len()), "{entity:?}");
+        }
+    }
 }
 
 #[test]

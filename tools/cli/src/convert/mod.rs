@@ -7,6 +7,7 @@ pub mod eva_vit;
 pub mod ggml;
 pub mod gguf;
 pub mod grounding_dino;
+pub mod imagebind;
 pub mod minilm;
 pub mod mobile_sam;
 pub mod names;

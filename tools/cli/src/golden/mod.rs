@@ -1,5 +1,6 @@
 //! Runs a component on a golden file's inputs and compares all that comes out with what the original gave.
 
+mod audio_preprocess;
 mod bert;
 mod bert_wordpiece;
 mod conversation;
@@ -8,6 +9,7 @@ mod eva_vit;
 mod file;
 mod grounding_dino;
 mod image_preprocess;
+mod imagebind;
 mod llama;
 mod mask_cleanup;
 mod matcher;
@@ -72,6 +74,8 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "bert", run: bert::run },
     Component { kind: "qformer", run: qformer::run },
     Component { kind: "llama", run: llama::run },
+    Component { kind: "audio_preprocess", run: audio_preprocess::run },
+    Component { kind: "imagebind_audio", run: imagebind::run },
     Component { kind: "image_preprocess", run: image_preprocess::run },
     Component { kind: "mask_cleanup", run: mask_cleanup::run },
     Component { kind: "matcher_pairs", run: matcher_pairs::run },
