@@ -19,7 +19,7 @@ pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
 pub use rope::RotaryTable;
-pub use weights::{Weight, WeightLoader, WeightMap, WeightSink, Weights};
+pub use weights::{Asked, Weight, WeightLoader, WeightMap, WeightSink, Weights};
 
 /// Sees intermediate results of a network by name, on their way: how they are compared with the original's.
 pub type Tap<'a> = dyn FnMut(&str, &Tensor) + 'a;

@@ -25,6 +25,34 @@ pub struct WeightMap {
     weights: BTreeMap<String, Weight>,
     used: RefCell<BTreeSet<String>>,
     precision: Precision,
+    listing: Option<Listing>,
+}
+
+/// Shapes in place of numbers: what is there, and what a model asked for.
+#[derive(Debug)]
+struct Listing {
+    present: BTreeMap<String, Vec<usize>>,
+    asked: RefCell<BTreeMap<String, Asked>>,
+    /// A single 0, handed out in every shape; no shape takes memory.
+    zero: Tensor,
+}
+
+/// What a model asks for under one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// The shape.
+    pub dims: Vec<usize>,
+    /// Whether the weights of a linear layer or an embedding would do, which may be quantised.
+    pub as_matrix: bool,
+}
+
+impl Listing {
+    fn hand_out(&self, name: String, dims: &[usize], as_matrix: bool) -> Result<Tensor> {
+        let mut asked = self.asked.borrow_mut();
+        let entry = asked.entry(name).or_insert_with(|| Asked { dims: dims.to_vec(), as_matrix });
+        entry.as_matrix &= as_matrix;
+        self.zero.reshape(&vec![1; dims.len()])?.broadcast_to(dims)
+    }
 }
 
 impl WeightMap {
@@ -82,6 +110,23 @@ impl Weights {
         Self { map: Rc::new(map), prefix: String::new() }
     }
 
+    /// No numbers, only the shapes of what is there: a model that is loaded from it gets zeros in every shape that it asks
+    /// for, whether there or not, and [`asked`](Self::asked) tells afterwards what that was. This is how a checkpoint is
+    /// checked against a model, and a model's tensors are listed, at any size without its memory.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    pub fn listing(present: BTreeMap<String, Vec<usize>>) -> Result<Self> {
+        let zero = Tensor::zeros(&[1], &Device::Cpu)?;
+        let listing = Listing { present, asked: RefCell::default(), zero };
+        Ok(Self::new(WeightMap { listing: Some(listing), ..WeightMap::default() }))
+    }
+
+    /// Names and shapes that were asked for so far, of a [`listing`](Self::listing); else nothing.
+    pub fn asked(&self) -> BTreeMap<String, Asked> {
+        self.map.listing.as_ref().map(|listing| listing.asked.borrow().clone()).unwrap_or_default()
+    }
+
     /// The view one level further down: `weights.pp("layers").pp(3)` sees `layers.3.…`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { map: Rc::clone(&self.map), prefix: format!("{}{name}.", self.prefix) }
@@ -94,11 +139,18 @@ impl Weights {
 
     /// Whether the weight exists; asking does not count as use.
     pub fn contains(&self, name: &str) -> bool {
-        self.map.weights.contains_key(&self.full_name(name))
+        let full = self.full_name(name);
+        match &self.map.listing {
+            Some(listing) => listing.present.contains_key(&full),
+            None => self.map.weights.contains_key(&full),
+        }
     }
 
     /// Sizes of a weight's axes, if it exists; asking does not count as use.
     pub fn dims(&self, name: &str) -> Option<Vec<usize>> {
+        if let Some(listing) = &self.map.listing {
+            return listing.present.get(&self.full_name(name)).cloned();
+        }
         self.map.weights.get(&self.full_name(name)).map(|weight| match weight {
             Weight::Tensor(tensor) => tensor.dims().to_vec(),
             Weight::Matrix(matrix) => vec![matrix.rows(), matrix.cols()],
@@ -124,6 +176,9 @@ impl Weights {
     /// # Errors
     /// [`Error::Weights`] if it is missing, has another shape, or is quantised.
     pub fn tensor(&self, name: &str, dims: &[usize]) -> Result<Tensor> {
+        if let Some(listing) = &self.map.listing {
+            return listing.hand_out(self.full_name(name), dims, false);
+        }
         match self.get(name, dims)? {
             Weight::Tensor(tensor) if tensor.dims() == dims => Ok(tensor.clone()),
             Weight::Tensor(tensor) => Err(self.wrong(name, dims, format!("{:?}", tensor.dims()))),
@@ -136,6 +191,9 @@ impl Weights {
     /// # Errors
     /// [`Error::Weights`] if it is missing or has another shape.
     pub fn matrix(&self, name: &str, rows: usize, cols: usize) -> Result<Rc<Matrix>> {
+        if let Some(listing) = &self.map.listing {
+            return Ok(Rc::new(Matrix::dense(&listing.hand_out(self.full_name(name), &[rows, cols], true)?)?));
+        }
         match self.get(name, &[rows, cols])? {
             Weight::Matrix(matrix) if (matrix.rows(), matrix.cols()) == (rows, cols) => Ok(Rc::clone(matrix)),
             Weight::Matrix(matrix) => {

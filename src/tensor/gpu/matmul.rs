@@ -40,7 +40,7 @@ enum Numbers {
 
 /// Rows a part, so that none is larger than `limit` bytes and all start at a multiple of 256 bytes, whatever a row's
 /// number of whole words is.
-fn rows_of_part(rows: usize, row_bytes: usize, limit: u64) -> usize {
+pub(super) fn rows_of_part(rows: usize, row_bytes: usize, limit: u64) -> usize {
     let most = (limit / row_bytes.max(1) as u64) as usize;
     if most >= rows { rows } else { (most / 64 * 64).max(1) }
 }

@@ -10,6 +10,7 @@
 //! | `pipelines` | pipelines and bind groups, made once |
 //! | `pool` | buffers, used again |
 //! | `read_back` | results on their way to main memory |
+//! | `footprint` | memory told from shapes |
 //! | `failure` | what the device reports, for the next read-back |
 //! | `self_test` | every kernel against the CPU engine |
 //! | `kernels` | the WGSL files and their registry |
@@ -20,6 +21,7 @@ mod conv;
 mod device;
 mod elementwise;
 mod failure;
+mod footprint;
 mod kernels;
 mod matmul;
 mod norm;
@@ -36,6 +38,7 @@ mod tests;
 use std::rc::Rc;
 
 pub use device::{Counters, Gpu, GpuInfo};
+pub use footprint::Footprint;
 pub use self_test::KernelFailure;
 
 use super::engine::EngineTensor;
@@ -43,6 +46,9 @@ use super::{Attention, Binary, Conv2d, DType, Pool, Reduce, Resize, Unary};
 use crate::bundle::QuantizedBlocks;
 use crate::error::{Error, Result};
 use pool::Storage;
+
+/// Bytes of unused buffers that the engine keeps at most, beside those in use.
+pub const MOST_KEPT_BYTES: u64 = pool::KEPT_BYTES;
 
 /// A dense, row-major tensor in GPU memory; several may share a buffer.
 #[derive(Debug, Clone)]

@@ -6,16 +6,21 @@ use std::fmt;
 use super::Gpu;
 
 /// Bytes of unused buffers that are kept.
-const KEPT_BYTES: u64 = 512 << 20;
+pub(super) const KEPT_BYTES: u64 = 512 << 20;
 
 /// Smallest buffer, also WebGPU's alignment of offsets.
 const SMALLEST: u64 = 256;
 
 /// Rounds up to one of eight sizes an octave, so that at most an eighth is wasted and sizes meet again.
-fn size_class(bytes: u64) -> u64 {
+pub(super) fn size_class(bytes: u64) -> u64 {
     let bytes = bytes.max(SMALLEST);
     let step = (bytes.next_power_of_two() / 16).max(SMALLEST);
     bytes.next_multiple_of(step)
+}
+
+/// What a buffer of weights takes: whole words, and not less than the smallest buffer.
+pub(super) fn exact_size(bytes: u64) -> u64 {
+    bytes.max(SMALLEST).next_multiple_of(4)
 }
 
 /// A buffer in GPU memory, returned to its pool when the last tensor that uses it goes.
@@ -95,7 +100,7 @@ impl Pool {
 
     /// A buffer of just that size, for weights.
     pub(super) fn take_exact(&mut self, device: &wgpu::Device, bytes: u64) -> (wgpu::Buffer, u64) {
-        let size = bytes.max(SMALLEST).next_multiple_of(4);
+        let size = exact_size(bytes);
         self.used_bytes += size;
         self.create(device, size)
     }

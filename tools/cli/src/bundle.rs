@@ -1,6 +1,7 @@
 //! Bundles on disk: written part by part, and opened for the commands that compute.
 
 mod build;
+mod join;
 mod shard;
 mod writer;
 
@@ -12,7 +13,8 @@ use bubo::bundle::{FileSource, LoadedPart, MANIFEST_FILE, NoCache};
 use bubo::nn::{WeightLoader, WeightSink, Weights};
 use bubo::tensor::{Device, Precision};
 
-pub use build::{build, convert_one};
+pub use build::{build, convert_one, convert_public};
+pub use join::join;
 pub use writer::BundleWriter;
 
 use crate::host::CommandLine;

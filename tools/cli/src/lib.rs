@@ -4,9 +4,12 @@
 
 pub mod bench;
 pub mod bundle;
+pub mod command;
 pub mod convert;
 pub mod golden;
 pub mod host;
 pub mod inspect;
 pub mod part;
+pub mod plan;
 pub mod run;
+pub mod synth;

@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use bubo::bundle::{Manifest, Scheme};
 use bubo::grounding::matcher::MatchMode;
 use bubo::session::AskOptions;
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bench;
-use bubo_cli::convert::quantize::{Fit, Target};
+use bubo_cli::command::{self, print, summary};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
 use bubo_cli::{bundle, inspect};
@@ -71,23 +70,24 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Convert one checkpoint to a bundle of one part.
-    Convert {
-        /// The part, which says how the checkpoint is read: tagger, detector, segmenter, audio_encoder, text_embedder,
-        /// language.
-        part: String,
-        /// Checkpoint file, or the folder of its package.
-        source: PathBuf,
-        /// Folder of the bundle.
+    /// Convert checkpoints to a bundle: public ones of the paper's system, or one of bubo-mini with --part.
+    Convert(command::Convert),
+    /// Join bundles of some parts each into one.
+    Join {
+        /// Folders of the bundles.
+        #[arg(required = true)]
+        bundles: Vec<PathBuf>,
+        /// Folder of the new bundle.
         #[arg(long)]
         out: PathBuf,
-        /// Quantise float matrices whose columns are a multiple of 32.
-        #[arg(long, value_enum)]
-        quantize: Option<Blocks>,
-        /// Take scales from each block's range, as GGML does, instead of fitting them by least squares.
-        #[arg(long, requires = "quantize")]
-        by_range: bool,
+        /// Name of the new bundle.
+        #[arg(long, default_value = "bubogpt-7b")]
+        name: String,
     },
+    /// Say what a bundle needs: GPU memory by part, KV cache, download, and whether an adapter's limits suffice.
+    Plan(command::Plan),
+    /// Write a bundle of random numbers in the true shapes of the paper's system, or of another bundle.
+    Synth(command::Synth),
     /// Print what a bundle or a checkpoint holds.
     Inspect {
         /// Bundle folder, folder of checkpoints, or file: safetensors, GGUF, PyTorch, ONNX, TensorFlow.js.
@@ -134,34 +134,11 @@ enum Engine {
     Gpu,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Blocks {
-    /// 4 bits, symmetric.
-    #[value(name = "q4_0")]
-    Q4_0,
-    /// 4 bits with minima.
-    #[value(name = "q4_1")]
-    Q4_1,
-    /// 8 bits, symmetric.
-    #[value(name = "q8_0")]
-    Q8_0,
-}
-
 impl Engine {
     fn open(self) -> anyhow::Result<Device> {
         match self {
             Engine::Cpu => Ok(Device::Cpu),
             Engine::Gpu => Ok(Device::Gpu(pollster::block_on(Gpu::open())?)),
-        }
-    }
-}
-
-impl Blocks {
-    fn scheme(self) -> Scheme {
-        match self {
-            Blocks::Q4_0 => Scheme::Q4_0,
-            Blocks::Q4_1 => Scheme::Q4_1,
-            Blocks::Q8_0 => Scheme::Q8_0,
         }
     }
 }
@@ -191,11 +168,12 @@ fn main() -> anyhow::Result<ExitCode> {
             let (manifest, built) = bundle::build(&parts, &out, &mut |step| eprintln!("{step}"))?;
             summary(&manifest, &out, if built { "built" } else { "is up to date" });
         }
-        Command::Convert { part, source, out, quantize, by_range } => {
-            let fit = if by_range { Fit::Range } else { Fit::LeastSquares };
-            let target = quantize.map(|blocks| Target { scheme: blocks.scheme(), fit });
-            summary(&bundle::convert_one(&part, &source, &out, target)?, &out, "built");
+        Command::Convert(convert) => return convert.run(),
+        Command::Join { bundles, out, name } => {
+            summary(&bundle::join(&bundles, &out, &name, "")?, &out, "built");
         }
+        Command::Plan(plan) => return plan.run(),
+        Command::Synth(synth) => return synth.run(),
         Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
@@ -211,24 +189,6 @@ fn main() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Prints text that may be long; a reader that closes early (`| head`) is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-fn summary(manifest: &Manifest, out: &Path, what: &str) {
-    println!(
-        "{}: {what} in {}: {} parts, {} tensors, {} shards, {:.1} MB",
-        manifest.name,
-        out.display(),
-        manifest.parts.len(),
-        manifest.tensors.len(),
-        manifest.shards.len(),
-        manifest.total_bytes() as f64 / 1e6
-    );
 }
 
 fn check_golden(golden: &Golden, device: &Device, bundle: Option<&Path>, json: bool) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use bubo::bundle::{
 use sha2::{Digest, Sha256};
 
 use super::shard::{self, Sections, StoredPiece, hex};
-use crate::convert::{Part, StoredTensor};
+use crate::convert::{Part, PartTensor, StoredTensor};
 
 /// No shard is longer, header not counted.
 const MAX_SHARD_BYTES: usize = 64 << 20;
@@ -66,20 +66,35 @@ impl BundleWriter {
     /// # Errors
     /// If a tensor cannot be read, its name does not start with the part's name and a dot, or the disk is full.
     pub fn add(&mut self, part: Part) -> anyhow::Result<()> {
-        let prefix = format!("{}.", part.name);
+        let (name, model) = (part.name.to_owned(), part.model.to_owned());
+        let prefix = format!("{name}.");
+        let licence = Licence { part: name.clone(), spdx: part.licence.spdx, source: part.licence.source };
+        let entry = PartEntry { name, model, config: part.config, prefix, files: Vec::new() };
+        self.add_entry(entry, licence, part.files, part.tensors)
+    }
+
+    /// As [`add`](Self::add), for a part that a manifest describes; its files are those given.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read, its name does not start with the part's prefix, or the disk is full.
+    pub fn add_entry(
+        &mut self,
+        mut entry: PartEntry,
+        licence: Licence,
+        files: Vec<(String, Vec<u8>)>,
+        tensors: Vec<PartTensor>,
+    ) -> anyhow::Result<()> {
         if self.open_bytes >= MIN_SHARD_BYTES.min(self.max_shard_bytes) {
             self.close_shard()?;
         }
-        let mut files = Vec::new();
-        for (name, bytes) in part.files {
+        entry.files = files.iter().map(|(name, _)| name.clone()).collect();
+        for (name, bytes) in files {
             self.add_file(&name, &bytes)?;
-            files.push(name);
         }
-        let licence = Licence { part: part.name.into(), spdx: part.licence.spdx, source: part.licence.source };
+        let prefix = entry.prefix.clone();
         self.manifest.licences.push(licence);
-        let (name, model) = (part.name.to_owned(), part.model.to_owned());
-        self.manifest.parts.push(PartEntry { name, model, config: part.config, prefix: prefix.clone(), files });
-        for tensor in part.tensors {
+        self.manifest.parts.push(entry);
+        for tensor in tensors {
             ensure!(tensor.name.starts_with(&prefix), "{} does not start with {prefix}", tensor.name);
             let stored = (tensor.load)().with_context(|| tensor.name.clone())?;
             self.add_tensor(tensor.name, stored)?;

@@ -62,6 +62,44 @@ impl NumberType {
             Self::F64 | Self::I64 => 8,
         }
     }
+
+    /// The type of that name in safetensors headers and lists of shapes.
+    pub fn from_safetensors(name: &str) -> Option<Self> {
+        Some(match name {
+            "F32" => Self::F32,
+            "F64" => Self::F64,
+            "F16" => Self::F16,
+            "BF16" => Self::Bf16,
+            "I8" => Self::I8,
+            "U8" | "BOOL" => Self::U8,
+            "I16" => Self::I16,
+            "U16" => Self::U16,
+            "I32" => Self::I32,
+            "I64" => Self::I64,
+            _ => return None,
+        })
+    }
+
+    /// Its name in safetensors headers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F64 => "F64",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::I8 => "I8",
+            Self::U8 => "U8",
+            Self::I16 => "I16",
+            Self::U16 => "U16",
+            Self::I32 => "I32",
+            Self::I64 => "I64",
+        }
+    }
+
+    /// Whether weights may be of this type: floats of up to 32 bits.
+    pub fn is_weight(self) -> bool {
+        matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
 }
 
 /// Number of elements of a shape, or an error if it cannot be counted.
@@ -116,6 +154,20 @@ impl CheckpointTensor {
     /// The numbers in row-major order, in their stored type.
     pub fn numbers(&self) -> &Numbers {
         &self.numbers
+    }
+
+    /// Shape and numbers, given up.
+    pub fn into_parts(self) -> (Vec<usize>, Numbers) {
+        (self.dims, self.numbers)
+    }
+
+    /// Place of the first number that is NaN or infinite.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        match &self.numbers {
+            Numbers::F32(numbers) => numbers.iter().position(|number| !number.is_finite()),
+            Numbers::F16(numbers) => numbers.iter().position(|number| !number.is_finite()),
+            _ => None,
+        }
     }
 
     /// The numbers as f32. Integers are taken as they are, without scale.

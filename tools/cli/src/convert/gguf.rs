@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use bubo::bundle::{BLOCK, QuantizedBlocks, Scheme};
+use candle_core::Device;
+use candle_core::quantized::GgmlDType;
+use candle_core::quantized::ggml_file::qtensor_from_ggml;
 use half::{bf16, f16};
 
 use super::StoredTensor;
@@ -50,7 +53,9 @@ pub enum Storage {
     Bf16,
     /// Blocks of 32.
     Blocks(Scheme),
-    /// A type that bundles do not have, by its GGML number.
+    /// Blocks that bundles do not have; read as f32, to be quantised anew.
+    Foreign(GgmlDType),
+    /// A type that is not read, by its GGML number.
     Other(u32),
 }
 
@@ -166,8 +171,12 @@ impl Gguf {
                 StoredTensor::F32 { dims, data }
             }
             Storage::Blocks(scheme) => StoredTensor::Quantized(blocks_of(scheme, &info.dims, &bytes)?),
+            Storage::Foreign(dtype) => {
+                let tensor = qtensor_from_ggml(dtype, &bytes, dims.clone(), &Device::Cpu)?.dequantize(&Device::Cpu)?;
+                StoredTensor::F32 { dims, data: tensor.flatten_all()?.to_vec1()? }
+            }
             Storage::Other(number) => bail!(
-                "tensor `{name}` has GGML type {number}; this reads F32, F16, BF16, Q4_0, Q4_1 and Q8_0: quantise the \
+                "tensor `{name}` has GGML type {number}; this reads floats, Q4_0 to Q8_0 and Q2_K to Q6_K: quantise the \
                  model to one of them"
             ),
         })
@@ -194,6 +203,7 @@ impl TensorInfo {
             Storage::F32 => (1, 4),
             Storage::F16 | Storage::Bf16 => (1, 2),
             Storage::Blocks(scheme) => (BLOCK as u64, (front_bytes(scheme) + scheme.block_bytes()) as u64),
+            Storage::Foreign(dtype) => (dtype.block_size() as u64, dtype.type_size() as u64),
             Storage::Other(_) => (1, 0),
         };
         let row = self.dims.last().copied().unwrap_or(1) as u64;
@@ -265,7 +275,14 @@ impl Header {
             1 => Storage::F16,
             2 => Storage::Blocks(Scheme::Q4_0),
             3 => Storage::Blocks(Scheme::Q4_1),
+            6 => Storage::Foreign(GgmlDType::Q5_0),
+            7 => Storage::Foreign(GgmlDType::Q5_1),
             8 => Storage::Blocks(Scheme::Q8_0),
+            10 => Storage::Foreign(GgmlDType::Q2K),
+            11 => Storage::Foreign(GgmlDType::Q3K),
+            12 => Storage::Foreign(GgmlDType::Q4K),
+            13 => Storage::Foreign(GgmlDType::Q5K),
+            14 => Storage::Foreign(GgmlDType::Q6K),
             30 => Storage::Bf16,
             other => Storage::Other(other),
         };
@@ -333,6 +350,10 @@ mod tests {
 
     /// A header with one value and one Q8_0 tensor of one block.
     fn small_file(alignment: u32, dims: [u64; 2], data: &[u8]) -> Vec<u8> {
+        small_file_of(8, alignment, dims, data)
+    }
+
+    fn small_file_of(kind: u32, alignment: u32, dims: [u64; 2], data: &[u8]) -> Vec<u8> {
         let text = |out: &mut Vec<u8>, text: &str| {
             out.extend((text.len() as u64).to_le_bytes());
             out.extend(text.as_bytes());
@@ -347,7 +368,7 @@ mod tests {
         text(&mut out, "w");
         out.extend(2u32.to_le_bytes());
         dims.iter().for_each(|dim| out.extend(dim.to_le_bytes()));
-        out.extend(8u32.to_le_bytes());
+        out.extend(kind.to_le_bytes());
         out.extend(0u64.to_le_bytes());
         out.resize(out.len().next_multiple_of(alignment.max(1) as usize), 0);
         out.extend(data);
@@ -382,6 +403,26 @@ mod tests {
         for (what, bytes) in damaged {
             assert!(open(&bytes).is_err(), "{what}");
         }
+    }
+
+    #[test]
+    fn blocks_that_bundles_lack_come_as_floats() {
+        use candle_core::Tensor;
+        use candle_core::quantized::QTensor;
+        let data: Vec<f32> = (0..512).map(|i| ((i * 37 % 101) as f32 - 50.0) / 16.0).collect();
+        let tensor = Tensor::from_vec(data, (2, 256), &Device::Cpu).expect("the counts agree");
+        for (kind, dtype) in [(6, GgmlDType::Q5_0), (12, GgmlDType::Q4K), (13, GgmlDType::Q5K), (14, GgmlDType::Q6K)] {
+            let packed = QTensor::quantize(&tensor, dtype).expect("256 columns");
+            let bytes = packed.data().expect("on the CPU");
+            let file = small_file_of(kind, 32, [256, 2], &bytes);
+            let path = tempfile::Builder::new().suffix(".gguf").tempfile().expect("a temporary file");
+            std::fs::write(path.path(), &file).expect("there is room");
+            let found = Gguf::open(path.path()).and_then(|gguf| gguf.read("w")).expect("it is read");
+            let expected = packed.dequantize(&Device::Cpu).and_then(|t| t.flatten_all()?.to_vec1()).expect("floats");
+            assert_eq!(found, StoredTensor::F32 { dims: vec![2, 256], data: expected }, "{dtype:?}");
+            assert!(open(&file[..file.len() - 1]).is_err(), "{dtype:?} cut short");
+        }
+        assert!(open(&small_file_of(99, 32, [256, 2], &[0; 999])).is_err(), "an unknown type");
     }
 
     #[test]

@@ -9,7 +9,13 @@
 //! - `Some(Target::Unused)` for what is known and not needed: index buffers, text streams, heads of other tasks,
 //! - `None` for a name that this checkpoint should not hold.
 //!
+//! Where several models share a checkpoint each table also knows what the others take, as unused: a name is unknown if
+//! any of them does not know it.
+//!
 //! Two names may lead to the same target where a checkpoint stores one tensor under two names; either alone will do.
+
+use super::models::{self, Model};
+use super::{eva_vit, grounding_dino, imagebind, llama, mobile_sam, qformer, ram, sam};
 
 /// What one tensor of a checkpoint becomes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,11 +57,12 @@ pub type Naming = fn(&str) -> Option<Target>;
 /// One model's share of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
-    /// The part of the bundle that the model is: `tagger`, `detector`, `segmenter`, `image_encoder`, `image_qformer`,
-    /// `audio_encoder`, `audio_qformer`, `language`.
-    pub part: &'static str,
+    /// The model.
+    pub model: &'static Model,
     /// Which tensors it takes, and under which names.
     pub naming: Naming,
+    /// Which of the model's tensors this checkpoint brings, where it takes two to make a part.
+    pub brings: fn(&str) -> bool,
 }
 
 /// A public checkpoint.
@@ -68,7 +75,7 @@ pub struct Checkpoint {
     /// What may stand before its names: keys of dictionaries around the tensors, and the `module.` of parallel training.
     /// Each is taken off once, in this order, if it is there.
     pub wrapping: &'static [&'static str],
-    /// Names of which one at least is in this checkpoint and in no other of the table, wrapping taken off.
+    /// Names that are all in this checkpoint and not all in another one of the table, wrapping taken off.
     pub marks: &'static [&'static str],
     /// The models that take their tensors from it.
     pub shares: &'static [Share],
@@ -90,8 +97,106 @@ pub fn numbered<'a>(name: &'a str, prefix: &str) -> Option<(usize, &'a str)> {
     Some((number.parse().ok().filter(|_| plain)?, rest))
 }
 
+fn all(_: &str) -> bool {
+    true
+}
+
 /// The checkpoints that `bubo convert` knows.
-pub const CHECKPOINTS: &[Checkpoint] = &[];
+pub const CHECKPOINTS: &[Checkpoint] = &[
+    Checkpoint {
+        kind: "blip2_pretrained_flant5xxl",
+        published: "blip2_pretrained_flant5xxl.pth of LAVIS",
+        wrapping: &["model."],
+        marks: &["t5_proj.weight", "ln_vision.weight"],
+        shares: &[
+            Share { model: &models::EVA_VIT, naming: eva_vit::blip2, brings: eva_vit::only_norm },
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::original, brings: qformer::but_projector },
+        ],
+    },
+    Checkpoint {
+        kind: "hf_blip2_flan_t5_xxl",
+        published: "the folder Salesforce/blip2-flan-t5-xxl, or its shards without the language model",
+        wrapping: &[],
+        marks: &["vision_model.embeddings.class_embedding", "qformer.layernorm.weight"],
+        shares: &[
+            Share { model: &models::EVA_VIT, naming: eva_vit::hugging_face, brings: all },
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::hugging_face, brings: qformer::but_projector },
+        ],
+    },
+    Checkpoint {
+        kind: "eva_vit_g",
+        published: "eva_vit_g.pth of LAVIS",
+        wrapping: &[],
+        marks: &["cls_token", "blocks.0.attn.q_bias"],
+        shares: &[Share { model: &models::EVA_VIT, naming: eva_vit::original, brings: eva_vit::but_norm }],
+    },
+    Checkpoint {
+        kind: "imagebind_huge",
+        published: "imagebind_huge.pth of Meta",
+        wrapping: &[],
+        marks: &["modality_preprocessors.audio.cls_token"],
+        shares: &[Share { model: &models::IMAGEBIND_AUDIO, naming: imagebind::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "ram_swin_large_14m",
+        published: "ram_swin_large_14m.pth of Recognize Anything",
+        wrapping: &["model."],
+        marks: &["label_embed", "wordvec_proj.weight"],
+        shares: &[Share { model: &models::RAM, naming: ram::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "groundingdino_swint_ogc",
+        published: "groundingdino_swint_ogc.pth of Grounding DINO",
+        wrapping: &["model.", "module."],
+        marks: &["backbone.0.patch_embed.proj.weight", "feat_map.weight"],
+        shares: &[Share { model: &models::GROUNDING_DINO, naming: grounding_dino::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "hf_grounding_dino_tiny",
+        published: "the folder IDEA-Research/grounding-dino-tiny",
+        wrapping: &[],
+        marks: &["model.backbone.conv_encoder.model.embeddings.patch_embeddings.projection.weight"],
+        shares: &[Share { model: &models::GROUNDING_DINO, naming: grounding_dino::hugging_face, brings: all }],
+    },
+    Checkpoint {
+        kind: "sam_vit",
+        published: "sam_vit_b_01ec64.pth, sam_vit_l_0b3195.pth or sam_vit_h_4b8939.pth of Segment Anything",
+        wrapping: &[],
+        marks: &["image_encoder.blocks.0.attn.rel_pos_h"],
+        shares: &[Share { model: &models::SAM, naming: sam::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "hf_sam_vit",
+        published: "the folders facebook/sam-vit-base, -large or -huge",
+        wrapping: &[],
+        marks: &["vision_encoder.layers.0.attn.rel_pos_h"],
+        shares: &[Share { model: &models::SAM, naming: sam::hugging_face, brings: all }],
+    },
+    Checkpoint {
+        kind: "mobile_sam",
+        published: "mobile_sam.pt",
+        wrapping: &[],
+        marks: &["image_encoder.patch_embed.seq.0.c.weight"],
+        shares: &[Share { model: &models::MOBILE_SAM, naming: mobile_sam::original, brings: all }],
+    },
+    Checkpoint {
+        kind: "bubogpt_7b",
+        published: "bubogpt_7b.pth",
+        wrapping: &["model."],
+        marks: &["multimodal_joiner.modality_post_projectors.vision.fc.weight"],
+        shares: &[
+            Share { model: &models::IMAGE_QFORMER, naming: qformer::bubogpt_image, brings: qformer::only_projector },
+            Share { model: &models::AUDIO_QFORMER, naming: qformer::bubogpt_audio, brings: all },
+        ],
+    },
+    Checkpoint {
+        kind: "llama",
+        published: "a Vicuna or other LLaMA folder of Hugging Face, config.json and tokenizer beside the shards",
+        wrapping: &[],
+        marks: &["model.embed_tokens.weight"],
+        shares: &[Share { model: &models::LLAMA, naming: llama::hugging_face, brings: all }],
+    },
+];
 
 #[cfg(test)]
 mod tests {

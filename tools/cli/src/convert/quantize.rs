@@ -39,31 +39,59 @@ pub fn quantize(data: &[f32], rows: usize, cols: usize, target: Target) -> Optio
     if !cols.is_multiple_of(BLOCK) || data.iter().any(|number| !number.is_finite()) {
         return None;
     }
+    let blocks = data.as_chunks::<BLOCK>().0;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = blocks.len().div_ceil(threads).max(1);
+    // Blocks know nothing of each other, so the result does not depend on the number of threads.
+    let packed: Vec<Packed> = std::thread::scope(|scope| {
+        let running: Vec<_> = blocks.chunks(share).map(|blocks| scope.spawn(|| pack(blocks, target))).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    });
+    let (mut values, mut scales, mut mins) = (Vec::new(), Vec::new(), Vec::new());
+    values.reserve_exact(blocks.len() * target.scheme.block_bytes());
+    for packed in packed {
+        values.extend(packed.values);
+        scales.extend(packed.scales);
+        mins.extend(packed.mins);
+    }
+    QuantizedBlocks::new(target.scheme, rows, cols, values, scales, mins).ok()
+}
+
+/// Some blocks as they are stored.
+struct Packed {
+    values: Vec<u8>,
+    scales: Vec<f16>,
+    mins: Vec<f16>,
+}
+
+fn pack(blocks: &[[f32; BLOCK]], target: Target) -> Packed {
     let scheme = target.scheme;
-    let block_count = data.len() / BLOCK;
-    let (mut values, mut scales, mut mins) = (Vec::new(), Vec::with_capacity(block_count), Vec::new());
-    values.reserve_exact(block_count * scheme.block_bytes());
-    for numbers in data.as_chunks::<BLOCK>().0 {
+    let mut packed = Packed { values: Vec::new(), scales: Vec::with_capacity(blocks.len()), mins: Vec::new() };
+    packed.values.reserve_exact(blocks.len() * scheme.block_bytes());
+    for numbers in blocks {
         let block = match target.fit {
             Fit::Range => Block::by_range(numbers, scheme, 1.0),
             Fit::LeastSquares => Block::fitted(numbers, scheme),
         };
-        scales.push(block.scale);
+        packed.scales.push(block.scale);
         if scheme == Scheme::Q4_1 {
-            mins.push(block.min);
+            packed.mins.push(block.min);
         }
         match scheme {
-            Scheme::Q8_0 => values.extend(block.codes.map(|code| (code as i8) as u8)),
+            Scheme::Q8_0 => packed.values.extend(block.codes.map(|code| (code as i8) as u8)),
             Scheme::Q4_0 | Scheme::Q4_1 => {
                 let (low, high) = block.codes.split_at(BLOCK / 2);
                 let shift = if scheme == Scheme::Q4_0 { 8 } else { 0 };
-                values.extend(
+                packed.values.extend(
                     low.iter().zip(high).map(|(low, high)| (low + shift) as u8 | (((high + shift) as u8) << 4)),
                 );
             }
         }
     }
-    QuantizedBlocks::new(scheme, rows, cols, values, scales, mins).ok()
+    packed
 }
 
 /// One block: number i is `scale · codes[i] + min`.

@@ -6,7 +6,9 @@ use bubo::encoders::qformer::{Config, QFormer};
 use bubo::nn::Linear;
 use bubo::tensor::Device;
 
-use super::{Difference, Golden, tolerance};
+use super::{Difference, Golden, named_weights, tolerance};
+use crate::convert::names::Target;
+use crate::convert::qformer;
 
 /// Runs a `qformer_*` golden.
 ///
@@ -15,7 +17,7 @@ use super::{Difference, Golden, tolerance};
 pub fn run(golden: &Golden, device: &Device, _bundle: Option<&Path>) -> anyhow::Result<Vec<Difference>> {
     let config: Config = golden.config()?;
     let tolerance = tolerance(golden.component(), device);
-    let weights = golden.weights_as(device, original_name)?;
+    let weights = named_weights(golden, device, original_name)?;
     let qformer = QFormer::load(&config, &weights)?;
     let (embedded, states) = qformer.states(&golden.tensor("in.tokens", device)?)?;
     let mut found = vec![("mid.embeddings".to_owned(), embedded.clone()), ("mid.hidden0".to_owned(), embedded)];
@@ -35,9 +37,8 @@ pub fn run(golden: &Golden, device: &Device, _bundle: Option<&Path>) -> anyhow::
     found.iter().map(|(name, tensor)| golden.compare(name, tensor, tolerance)).collect()
 }
 
-/// Hugging Face's name of a tensor as the original's.
-fn original_name(name: &str) -> String {
-    let Some(rest) = name.strip_prefix("qformer.") else { return name.to_owned() };
-    let rest = rest.replace("layernorm.", "embeddings.LayerNorm.").replace(".attention.attention.", ".attention.self.");
-    format!("Qformer.bert.{}", rest.replace(".crossattention.attention.", ".crossattention.self."))
+/// Both namings, and the projector, which stands beside the Q-Former as in a bundle's part.
+fn original_name(name: &str) -> Option<Target> {
+    let projector = || name.starts_with("projector.").then(|| Target::Whole(name.to_owned()));
+    qformer::original(name).or_else(|| qformer::hugging_face(name)).or_else(projector)
 }
