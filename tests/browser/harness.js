@@ -48,13 +48,15 @@ export function partFile(part, file) {
  * Starts a browser with a profile of its own, so that storage is empty at first and is kept until it is closed.
  *
  * Close it with `await browser.close()` in `after`, also when a test failed.
+ *
+ * @param {string[]} moreFlags of Chromium, beside those that every test needs
  */
-export async function openBrowser() {
+export async function openBrowser(moreFlags = []) {
   const server = process.env.BUBO_URL ? undefined : await startServer();
   const profile = await mkdtemp(join(tmpdir(), "bubo-test-"));
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.BUBO_CHROME ?? "/usr/bin/chromium",
-    args: chromiumFlags,
+    args: [...chromiumFlags, ...moreFlags],
     baseURL: process.env.BUBO_URL ?? server.address,
     viewport: { width: 1280, height: 900 },
   });
