@@ -31,7 +31,7 @@ pub struct Curve {
 const WIDTH: f64 = 720.0;
 const HEIGHT: f64 = 360.0;
 const MARGIN: f64 = 48.0;
-const COLORS: [&str; 4] = ["#0b6e4f", "#b5541c", "#6a4c93", "#1c6fb5"];
+const COLORS: [&str; 6] = ["#0b6e4f", "#b5541c", "#6a4c93", "#1c6fb5", "#8f1d4f", "#5c5c1a"];
 
 impl Curve {
     /// Mean loss of the last steps.
@@ -68,7 +68,7 @@ impl Curve {
         out
     }
 
-    /// Loss in grey on its own scale, scores (0 to 1) in colours.
+    /// Loss in grey on its own scale, scores from 0 to 1 in colours.
     fn svg(&self) -> String {
         let last = self.rows.last().map_or(1, |row| row.step).max(1) as f64;
         let most = self.rows.iter().map(|row| row.loss).fold(1e-9, f32::max);
@@ -93,8 +93,8 @@ impl Curve {
                 Some((x(row.step), y(f64::from(*score))))
             });
             out += &line(&scored.collect::<Vec<_>>(), color, 2.0);
-            let at = MARGIN + 160.0 + 120.0 * index as f64;
-            let _ = writeln!(out, "<text x='{at}' y='20' fill='{color}'>{name} (0 to 1)</text>");
+            let at = MARGIN + 160.0 + 90.0 * index as f64;
+            let _ = writeln!(out, "<text x='{at}' y='20' fill='{color}'>{name}</text>");
         }
         let axis = [(MARGIN, y(1.0)), (MARGIN, y(0.0)), (WIDTH - MARGIN, y(0.0))];
         out += &line(&axis, "black", 1.0);
@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(csv.lines().next(), Some("step,loss,learning_rate,gradient_norm,kind"));
         assert_eq!(csv.lines().nth(2), Some("2,1.00000,1.000e-3,0.5000,0.2500"));
         let svg = curve.svg();
-        assert!(svg.contains("kind (0 to 1)") && svg.matches("<polyline").count() == 3);
+        assert!(svg.contains(">kind</text>") && svg.matches("<polyline").count() == 3);
         assert!((curve.smooth_loss() - 1.5).abs() < 1e-9);
     }
 }

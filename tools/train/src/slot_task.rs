@@ -19,6 +19,8 @@ use crate::vocabulary::{Noun, Vocabulary};
 
 /// Validation examples that are looked at, from the first on.
 const MOST_VALIDATION: usize = 240;
+/// Simulated samples that are looked at beside them.
+const SIMULATED_VALIDATION: usize = 96;
 
 /// A view and what there is to say of it: things of a picture, the main one first, or the sound.
 #[derive(Debug, Clone)]
@@ -101,9 +103,13 @@ impl Source {
                 vary(&mut sample.view, random);
                 sample
             }
-            _ if self.is_sound() => self.simulated_sound(random),
-            _ => self.simulated_picture(random),
+            _ => self.simulate(random),
         }
+    }
+
+    /// A simulated sample of kinds that training may know.
+    pub fn simulate(&self, random: &mut Random) -> Sample {
+        if self.is_sound() { self.simulated_sound(random) } else { self.simulated_picture(random) }
     }
 
     /// A random picture of that kind from the training split, or else a simulated one if some class is of it.
@@ -281,12 +287,23 @@ impl Task for SlotTask {
         self.slots.loss(&self.embeddings(&samples)?, &self.targets(&samples)?)
     }
 
+    /// Real examples that are not learnt from, and simulated ones: of sounds there are hardly any real ones.
     fn validate(&self) -> Result<Vec<(String, f64)>> {
-        let samples = self.source.split(Split::Validation, MOST_VALIDATION);
+        let real = self.source.split(Split::Validation, MOST_VALIDATION);
+        let mut random = Random::new(0, 0);
+        let simulated: Vec<Sample> = (0..SIMULATED_VALIDATION).map(|_| self.source.simulate(&mut random)).collect();
+        let mut scores = self.score(&real)?;
+        scores.extend(self.score(&simulated)?.into_iter().map(|(name, x)| (format!("simulated {name}"), x)));
+        Ok(scores)
+    }
+}
+
+impl SlotTask {
+    fn score(&self, samples: &[Sample]) -> Result<Vec<(String, f64)>> {
         let mut found = Vec::new();
         for chunk in samples.chunks(self.batch.max(1)) {
             found.extend(self.slots.read_out(&self.embeddings(chunk)?.detach())?);
         }
-        Ok(hits(&found, &self.targets(&samples)?))
+        Ok(hits(&found, &self.targets(samples)?))
     }
 }
