@@ -192,7 +192,8 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     let mut learner = |start: &Option<Start>, modality, prefix| -> Result<Option<Learner>> {
         let Some(Start { from, simulated }) = start else { return Ok(None) };
         let source = source(modality, loader, data, *simulated, width)?;
-        let own = Variables::joiner(&source.config, &source.classifier.0, &vec![0.0; width], &mut Random::new(0, 0))?;
+        let meanings = vec![0.0; (source.config.hint_classes() - 1) * 2 * width];
+        let own = Variables::joiner(&source.config, &meanings, &vec![0.0; width], &mut Random::new(0, 0))?;
         own.restore(&from.join("weights.safetensors"))?;
         let joiner = Joiner::load(&source.config, &own.weights()?)?;
         variables.by_name.extend(own.by_name.into_iter().map(|(name, variable)| (format!("{prefix}{name}"), variable)));

@@ -42,6 +42,8 @@ pub struct Source {
     /// Part of the samples that are simulated, 0..1.
     pub simulated: f32,
     vocabulary: Vocabulary,
+    /// Names of the audio encoder's classes; none for pictures.
+    labels: Vec<String>,
     allowed: Allowed,
     /// Classes of sounds that have a phrase: class, source, phrase.
     sound_classes: Vec<(usize, String, String)>,
@@ -73,7 +75,18 @@ impl Source {
         });
         let sound_classes = sound_classes.collect();
         let training = (0..seen.len()).filter(|at| seen[*at].split == Split::Training).collect();
-        Ok(Self { config, classifier, seen, simulated, vocabulary, allowed, sound_classes, training })
+        let labels = labels.to_vec();
+        Ok(Self { config, classifier, seen, simulated, vocabulary, labels, allowed, sound_classes, training })
+    }
+
+    /// Kind and name, or source and phrase, of each class that a hint can be.
+    fn hint_words(&self) -> Vec<(String, String)> {
+        if self.is_sound() {
+            let words = |label: &String| (facts::sound_source(label), facts::sound_phrase(label));
+            return self.labels.iter().map(words).collect();
+        }
+        let nouns = self.vocabulary.tagger.iter().chain(&self.vocabulary.detector);
+        nouns.map(|noun| (noun.kind.clone(), noun.name.clone())).collect()
     }
 
     /// Whether these are sounds.
@@ -246,7 +259,8 @@ impl SlotTask {
     pub fn new(source: Source, model: LanguageModel, batch: usize, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed, u64::MAX);
         let mean = mean_embedding(&model)?;
-        let variables = Variables::joiner(&source.config, &source.classifier.0, &mean, &mut random)?;
+        let meanings = meanings(&source, &model, &mean)?;
+        let variables = Variables::joiner(&source.config, &meanings, &mean, &mut random)?;
         let joiner = Joiner::load(&source.config, &variables.weights()?)?;
         let slots = Slots::new(&model, &source.all_targets(&model.tokenizer)?)?;
         Ok(Self { source, variables, joiner, slots, tokenizer: model.tokenizer, batch })
@@ -263,6 +277,24 @@ impl SlotTask {
         let (is_sound, nothing) = (self.source.is_sound(), self.slots.nothing());
         samples.iter().map(|sample| targets(&self.tokenizer, sample, is_sound, nothing)).collect()
     }
+}
+
+/// For each class that a hint can be, the mean embedding of its kind's tokens and that of its name's, without what all
+/// tokens have in common.
+fn meanings(source: &Source, model: &LanguageModel, mean: &[f32]) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    for (kind, name) in source.hint_words() {
+        for text in [kind, name] {
+            let ids = model.tokenizer.encode(&format!(" {text}"))?;
+            let numbers = block_on(model.llama.embed(&ids)?.to_f32())?;
+            let mut sum = vec![0.0; mean.len()];
+            for row in numbers.chunks_exact(mean.len()) {
+                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x / ids.len() as f32);
+            }
+            out.extend(sum.iter().zip(mean).map(|(x, mean)| x - mean));
+        }
+    }
+    Ok(out)
 }
 
 /// Mean over a sample of the language model's tokens.

@@ -22,14 +22,16 @@ pub struct Variables {
 impl Variables {
     /// Random starting values of a joiner.
     ///
-    /// - `classifier`: `[tag_classes, encoder_width]`, the encoder's own last layer: similar classes start as similar hints
+    /// - `meanings`: `[hint_classes − 1, 2 · output_width]`, the language model's tokens for the kind and for the name of each
+    ///   class: a hint starts as a random projection of what it means, so that there is one way to read them all to learn,
+    ///   rather than a thousand
     /// - `mean_embedding`: the mean of the language model's tokens, where the projector starts
     ///
     /// # Errors
     /// If sizes do not go together.
     pub fn joiner(
         config: &joiner::Config,
-        classifier: &[f32],
+        meanings: &[f32],
         mean_embedding: &[f32],
         random: &mut Random,
     ) -> Result<Self> {
@@ -54,23 +56,26 @@ impl Variables {
             };
             variables.insert(name, numbers, &dims)?;
         }
-        variables.start_hints_as_classes(config, classifier)?;
+        variables.start_hints_as_meanings(config, meanings, random)?;
         Ok(variables)
     }
 
-    /// Gives each class of the encoder what the features' projection makes of its row of the classifier, so that a hint
-    /// and the features that speak for it look alike from the start.
-    fn start_hints_as_classes(&mut self, config: &joiner::Config, classifier: &[f32]) -> Result<()> {
-        let (width, dim) = (config.encoder_width, config.qformer.hidden_size);
-        ensure!(classifier.len() == config.tag_classes * width, "a classifier of {} numbers", classifier.len());
-        let projection = self.numbers("features.weight")?;
+    fn start_hints_as_meanings(
+        &mut self,
+        config: &joiner::Config,
+        meanings: &[f32],
+        random: &mut Random,
+    ) -> Result<()> {
+        let (width, dim) = (2 * config.output_width, config.qformer.hidden_size);
+        ensure!(meanings.len() == (config.hint_classes() - 1) * width, "meanings of {} numbers", meanings.len());
+        let square = meanings.iter().map(|x| x * x).sum::<f32>() / meanings.len().max(1) as f32;
+        // Rows of deviation 1.
+        let deviation = (width as f32 * square).sqrt().max(1e-6).recip();
+        let projection: Vec<f32> = (0..dim * width).map(|_| deviation * random.normal()).collect();
         let mut table = self.numbers("hint_classes.weight")?;
-        for (row, out) in classifier.chunks_exact(width).zip(table.chunks_exact_mut(dim)) {
-            let length = row.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-6);
+        for (row, out) in meanings.chunks_exact(width).zip(table.chunks_exact_mut(dim)) {
             for (weights, out) in projection.chunks_exact(width).zip(out) {
-                // As large as a random row of deviation 1.
-                let scale = (width as f32).sqrt() / length;
-                *out = weights.iter().zip(row).map(|(a, b)| a * b).sum::<f32>() * scale;
+                *out = weights.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
             }
         }
         self.insert("hint_classes.weight".into(), table, &[config.hint_classes(), dim])
