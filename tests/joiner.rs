@@ -32,7 +32,7 @@ fn config() -> Config {
 
 fn shapes() -> BTreeMap<String, Vec<usize>> {
     let mut shapes: BTreeMap<String, Vec<usize>> = [
-        ("places", vec![4, 8]),
+        ("places", vec![15, 8]),
         ("overall", vec![1, 8]),
         ("hint_classes.weight", vec![7, 8]),
         ("query_tokens", vec![1, 3, 8]),

@@ -100,7 +100,7 @@ impl Joiner {
         if config.tag_classes == 0 || config.places == 0 {
             return Err(Error::shape("joiner", "there must be at least one place and one class"));
         }
-        let places = weights.tensor("places", &[config.places, dim])?;
+        let places = weights.tensor("places", &[config.places + config.hint_count(), dim])?;
         Ok(Self {
             device: places.device(),
             features: Linear::load(&weights.pp("features"), config.encoder_width, dim)?,
@@ -137,7 +137,10 @@ impl Joiner {
         let dim = self.config.qformer.hidden_size;
         let projected = self.features.forward(features)?; // [batch, places, dim]
         let overall = projected.reduce(Reduce::Mean, 1)?.reshape(&[batch, 1, dim])?.add(&self.overall)?; // [batch, 1, dim]
-        let tokens = [&projected.add(&self.places)?, &overall, &self.hint_tokens(hints)?];
+        // The surest hints come first, so their places are ranks.
+        let hints = self.hint_tokens(hints)?.add(&self.places.narrow(0, places, self.config.hint_count())?)?;
+        let projected = projected.add(&self.places.narrow(0, 0, places)?)?;
+        let tokens = [&projected, &overall, &hints];
         let tokens = self.norm.forward(&Tensor::concat(&tokens, 1)?)?; // [batch, places + 1 + hints, dim]
         self.projector.forward(&self.qformer.forward(&tokens)?)
     }

@@ -52,6 +52,7 @@ impl Variables {
                 _ if name.starts_with("Qformer") || name == "query_tokens" => {
                     (0..count).map(|_| 0.04 * random.normal()).collect()
                 }
+                "places" => (0..count).map(|_| 0.5 * random.normal()).collect(),
                 _ => (0..count).map(|_| 0.2 * random.normal()).collect(),
             };
             variables.insert(name, numbers, &dims)?;
@@ -176,7 +177,7 @@ impl Variables {
 fn joiner_shapes(config: &joiner::Config) -> Vec<(String, Vec<usize>)> {
     let (qformer, dim) = (&config.qformer, config.qformer.hidden_size);
     let mut shapes = vec![
-        ("places".to_owned(), vec![config.places, dim]),
+        ("places".to_owned(), vec![config.places + config.hint_count(), dim]),
         ("overall".into(), vec![1, dim]),
         ("hint_classes.weight".into(), vec![config.hint_classes(), dim]),
         ("query_tokens".into(), vec![1, qformer.num_query_token, dim]),
