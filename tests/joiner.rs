@@ -1,5 +1,7 @@
 //! A joiner of random weights on both engines.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot do, it fails at")]
+
 use std::collections::BTreeMap;
 
 use bubo::encoders::joiner::{Config, HINT_NUMBERS, Hint, Joiner};

@@ -100,6 +100,9 @@ struct Asked {
     exchange: Exchange,
 }
 
+/// The picture or the sound of a question.
+type SampleOf = fn(&Asked) -> Option<&Sample>;
+
 /// Embeddings of a batch's pictures or sounds, `[batch, queries, hidden_size]`.
 struct Joined {
     image: Option<Tensor>,
@@ -185,7 +188,7 @@ impl AnswerTask {
     /// Stage 0's loss on the same samples.
     fn slot_loss(&self, asked: &[Asked], joined: &Joined) -> Result<Option<Tensor>> {
         let mut sum: Option<Tensor> = None;
-        let sides: [(&Option<Learner>, &Option<Tensor>, fn(&Asked) -> Option<&Sample>); 2] = [
+        let sides: [(_, _, SampleOf); 2] = [
             (&self.image, &joined.image, |asked| asked.image.as_ref()),
             (&self.audio, &joined.audio, |asked| asked.audio.as_ref()),
         ];
@@ -205,7 +208,8 @@ impl AnswerTask {
 
     /// Logits at the places before each of the answers' tokens, and those tokens.
     fn answer_logits(&self, asked: &[Asked], joined: &Joined) -> Result<(Tensor, Vec<u32>)> {
-        let prompts = asked.iter().map(|asked| self.model.prompt(&asked.exchange)).collect::<Result<Vec<_>>>()?;
+        let prompts =
+            asked.iter().map(|asked| self.model.prompt(&asked.exchange, joined)).collect::<Result<Vec<_>>>()?;
         let longest = prompts.iter().map(|(items, _)| items.len()).max().unwrap_or(0);
         let (mut rows, mut places, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
         for (at, (items, answer)) in prompts.iter().enumerate() {
@@ -227,13 +231,15 @@ impl AnswerTask {
 
 impl Frozen {
     /// Tokens and places of embeddings of prompt and answer, the answer's last token left out, and the answer's tokens.
-    fn prompt(&self, exchange: &Exchange) -> Result<(Vec<Item>, Vec<u32>)> {
-        let embeddings = BuboTensor::zeros(&[1, 1], &Engine::Cpu)?;
-        let shown = exchange.shown.iter().map(|kind| {
+    fn prompt(&self, exchange: &Exchange, joined: &Joined) -> Result<(Vec<Item>, Vec<u32>)> {
+        let mut parts = Vec::new();
+        for kind in &exchange.shown {
             let id = if *kind == ModalityKind::Image { IMAGE } else { AUDIO };
-            Part::Modality(Modality { kind: *kind, id, embeddings: embeddings.clone() })
-        });
-        let parts = shown.chain([Part::Text(exchange.question.clone())]).collect();
+            // Only as many rows as there will be: the numbers are put in by `embed`.
+            let embeddings = BuboTensor::zeros(&[joined.of(id)?.dim(1)?, 1], &Engine::Cpu)?;
+            parts.push(Part::Modality(Modality { kind: *kind, id, embeddings }));
+        }
+        parts.push(Part::Text(exchange.question.clone()));
         let messages = [Message::text(Role::System, SYSTEM), Message { role: Role::User, parts }];
         let mut items = Sequence::new(self.chat.format.render(&messages)?, &self.tokenizer, self.start)?.items;
         let mut answer = self.tokenizer.encode(&exchange.answer)?;
@@ -245,7 +251,12 @@ impl Frozen {
     /// Embeddings of a prompt, `[places, hidden_size]`; where something is shown, all rows of what was joined for it.
     fn embed(&self, items: &[Item], joined: &Joined, at: usize) -> Result<Tensor> {
         let mut pieces = Vec::new();
-        for run in items.chunk_by(|a, b| matches!((a, b), (Item::Token(_), Item::Token(_)))) {
+        let same_kind = |a: &Item, b: &Item| match (a, b) {
+            (Item::Token(_), Item::Token(_)) => true,
+            (Item::Embedding { modality: a, .. }, Item::Embedding { modality: b, .. }) => a == b,
+            _ => false,
+        };
+        for run in items.chunk_by(same_kind) {
             let ids: Vec<u32> =
                 run.iter().filter_map(|item| if let Item::Token(id) = item { Some(*id) } else { None }).collect();
             pieces.push(match run[0] {
@@ -253,13 +264,19 @@ impl Frozen {
                     let tokens = self.llama.embed(&ids)?;
                     tokens.as_candle().context("training runs on the processor")?.squeeze(0)?
                 }
-                Item::Embedding { modality, .. } => {
-                    let side = if modality == IMAGE { &joined.image } else { &joined.audio };
-                    side.as_ref().context("nothing was joined for what is shown")?.get(at)?
-                }
+                Item::Embedding { modality, .. } => joined.of(modality)?.get(at)?,
             });
         }
-        Ok(Tensor::cat(&pieces, 0)?)
+        let embedded = Tensor::cat(&pieces, 0)?;
+        ensure!(embedded.dim(0)? == items.len(), "{} places were embedded, of {}", embedded.dim(0)?, items.len());
+        Ok(embedded)
+    }
+}
+
+impl Joined {
+    fn of(&self, modality: u64) -> Result<&Tensor> {
+        let side = if modality == IMAGE { &self.image } else { &self.audio };
+        side.as_ref().context("nothing was joined for what is shown")
     }
 }
 

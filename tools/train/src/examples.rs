@@ -140,7 +140,7 @@ fn clipart_noun(file: &Path, vocabulary: &Vocabulary) -> Option<Noun> {
     let words: Vec<&str> = stem.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).collect();
     // The name stands in front; who drew it comes after.
     let starts = 0..words.len().min(2);
-    let candidates = starts.flat_map(|start| (1..=3).rev().filter_map(move |count| Some((start, start + count))));
+    let candidates = starts.flat_map(|start| (1..=3).rev().map(move |count| (start, start + count)));
     let found = candidates.filter_map(|(start, end)| vocabulary.known(&words.get(start..end)?.join(" ")));
     found.into_iter().next()
 }

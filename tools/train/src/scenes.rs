@@ -156,7 +156,7 @@ pub fn random_things(vocabulary: &Vocabulary, allowed: &Allowed, random: &mut Ra
         sides.reverse();
     }
     let mut things = Vec::new();
-    for at in 0..count {
+    for side in sides.into_iter().take(count) {
         let detection = if random.happens(0.4) { random.choose(&allowed.detector).copied() } else { None };
         let kind = detection.map(|class| vocabulary.detector[class].kind.as_str());
         let of_kind = |class: &&usize| kind.is_none_or(|kind| vocabulary.tagger[**class].kind == kind);
@@ -168,7 +168,7 @@ pub fn random_things(vocabulary: &Vocabulary, allowed: &Allowed, random: &mut Ra
         });
         let width = if count == 2 { random.between(0.25, 0.48) } else { random.between(0.3, 0.95) };
         let room = if count == 2 { 0.5 } else { 1.0 } - width;
-        let left = if count == 2 { sides[at] } else { 0.0 } + random.between(0.0, room);
+        let left = if count == 2 { side } else { 0.0 } + random.between(0.0, room);
         let height = random.between(0.35, 0.95);
         let top = random.between(0.0, 1.0 - height);
         things.push(Placed { tag, detection, area: [left, top, left + width, top + height] });

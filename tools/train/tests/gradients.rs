@@ -1,6 +1,8 @@
 //! The gradient path, from an answer's loss through a frozen language model with a low-rank addition and a joiner to the
 //! joiner's variables, against finite differences.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot do, it fails at")]
+
 use std::collections::BTreeMap;
 
 use bubo::encoders::joiner::{self, Hint, Joiner};
