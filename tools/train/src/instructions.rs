@@ -4,7 +4,7 @@ use bubo::encoders::joiner::{Config, Hint, MOST_TAGS};
 use bubo::grounding::scene::combined;
 use bubo::grounding::{Detection, Found, Tag, Thing};
 use bubo::language::ModalityKind;
-use bubo::media::{BoxPx, Mask};
+use bubo::media::{BoxPx, Mask, RgbImage};
 use bubo::session::{Scene, facts};
 
 use crate::frozen::View;
@@ -73,7 +73,8 @@ pub fn picture_facts(view: &View, config: &Config, vocabulary: &Vocabulary) -> O
         Thing { tag, aliases, score, box_px, mask }
     };
     let things = combined(detections.collect(), tags.collect()).into_iter().map(thing).collect();
-    Scene { width: SIDE as usize, height: SIDE as usize, things, embeddings: None }.facts()
+    let blank = RgbImage::new(SIDE as usize, SIDE as usize, vec![0; 3 * (SIDE * SIDE) as usize]).ok()?;
+    Scene::new(&blank, things).facts()
 }
 
 /// What the program would tell the language model of a sound in words.
