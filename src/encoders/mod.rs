@@ -3,6 +3,7 @@
 pub mod efficientnet;
 pub mod eva_vit;
 pub mod imagebind;
+pub mod joiner;
 pub mod qformer;
 pub mod yamnet;
 

@@ -3,14 +3,14 @@
 //! BLIP-2's (Li et al. 2023, arXiv 2301.12597) for pictures, BuboGPT's own for sounds. Layers are BERT's, post-norm; only
 //! the query stream is built, since no text enters here.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::nn::{LayerNorm, Linear, MultiHeadAttention, Weights};
 use crate::tensor::{Tensor, Unary};
 
 /// Sizes of a Q-Former; the keys are those of a BERT configuration.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Config {
     /// Width of a query.
     pub hidden_size: usize,

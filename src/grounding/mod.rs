@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use crate::error::Result;
 use crate::host::Host;
 use crate::media::{BoxPx, Mask, RgbImage};
+use crate::tensor::Tensor;
 
 /// A word for something in the picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +66,15 @@ pub struct Thing {
     pub mask: Mask,
 }
 
+/// What a tagger's network made of a whole picture, before it is put into words: what a joiner reads.
+#[derive(Debug, Clone)]
+pub struct TaggerView {
+    /// `[1, rows · columns, dim]`: the last feature map, rows from the top.
+    pub features: Tensor,
+    /// `[rows · columns, classes]`: the classifier at every place.
+    pub activations: Tensor,
+}
+
 /// Names what is in a picture.
 #[async_trait(?Send)]
 pub trait Tagger {
@@ -73,6 +83,14 @@ pub trait Tagger {
     /// # Errors
     /// Those of the engine.
     async fn tag(&self, image: &RgbImage) -> Result<Vec<Tag>>;
+
+    /// What the network makes of the whole picture; none if the tagger has nothing of the kind.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn view(&self, _image: &RgbImage) -> Result<Option<TaggerView>> {
+        Ok(None)
+    }
 }
 
 /// Finds things in a picture.

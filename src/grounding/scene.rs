@@ -64,12 +64,20 @@ impl Eyes<'_> {
     /// # Errors
     /// As [`find_things`](Self::find_things).
     pub async fn find_boxes(&self, image: &RgbImage, host: &dyn Host) -> Result<Vec<Found>> {
+        let (detections, tags) = self.look(image, host).await?;
+        Ok(combined(detections, tags))
+    }
+
+    /// What detector and tagger say, before [`combined`] puts it together.
+    ///
+    /// # Errors
+    /// As [`find_things`](Self::find_things).
+    pub async fn look(&self, image: &RgbImage, host: &dyn Host) -> Result<(Vec<Detection>, Vec<Tag>)> {
         host.breathe().await?;
         let tags = self.tagger.tag(image).await?;
         host.breathe().await?;
         let phrases: Vec<String> = tags.iter().map(|tag| tag.label.clone()).collect();
-        let detections = self.detector.detect(image, &phrases).await?;
-        Ok(combined(detections, tags))
+        Ok((self.detector.detect(image, &phrases).await?, tags))
     }
 
     /// Gives things their masks.

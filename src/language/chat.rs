@@ -245,6 +245,13 @@ impl Chat {
         }
     }
 
+    /// Takes back what was shown last, if nothing was asked about it yet.
+    pub fn clear_shown(&mut self) {
+        if self.shown_last().is_some() {
+            self.messages.pop();
+        }
+    }
+
     /// Takes the last answer back, so that its question can be answered anew.
     pub fn withdraw_answer(&mut self) {
         self.messages.pop_if(|message| message.role == Role::Assistant);

@@ -127,6 +127,18 @@ impl Weights {
         self.map.listing.as_ref().map(|listing| listing.asked.borrow().clone()).unwrap_or_default()
     }
 
+    /// These weights and others beside them, under this view's names: a low-rank addition to a model at hand.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if a name is taken.
+    pub fn with(&self, others: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
+        let mut map = WeightMap { weights: self.map.weights.clone(), ..WeightMap::default() };
+        for (name, tensor) in others {
+            map.insert_tensor(self.full_name(&name), tensor)?;
+        }
+        Ok(Self { map: Rc::new(map), prefix: self.prefix.clone() })
+    }
+
     /// The view one level further down: `weights.pp("layers").pp(3)` sees `layers.3.…`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { map: Rc::clone(&self.map), prefix: format!("{}{name}.", self.prefix) }

@@ -6,6 +6,7 @@
 mod event;
 pub mod evidence;
 pub mod facts;
+mod joining;
 mod models;
 mod question;
 mod scene;
@@ -23,7 +24,7 @@ use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::MatchMode;
-use crate::grounding::scene::Eyes;
+use crate::grounding::scene::{Eyes, combined};
 use crate::host::Host;
 use crate::language::{Chat, LanguageModel};
 use crate::media::{RgbImage, Waveform};
@@ -32,8 +33,8 @@ use crate::tensor::Device;
 use models::Models;
 use turn::{Draft, Turn};
 
-/// What the language model is told before everything else, where pictures and sounds reach it as words.
-const SYSTEM: &str =
+/// What the language model is told before everything else where there is a picture or a sound.
+pub const SYSTEM: &str =
     "You answer questions about a picture and a sound in one short sentence, using only the facts given.";
 
 /// Confidence below which a sound's tag is not shown.
@@ -65,6 +66,10 @@ pub struct AskOptions {
     pub evidence: bool,
     /// Which way the answer's phrases are tied to the things of the picture.
     pub matching: MatchMode,
+    /// Whether what was recognised is told to the language model in words. Off, to see what embeddings alone can do.
+    pub facts: bool,
+    /// Whether pictures and sounds reach the language model as embeddings, where the bundle has joiners.
+    pub embeddings: bool,
 }
 
 impl Default for AskOptions {
@@ -78,6 +83,8 @@ impl Default for AskOptions {
             seed: 0,
             evidence: true,
             matching: MatchMode::Lexicon,
+            facts: true,
+            embeddings: true,
         }
     }
 }
@@ -167,6 +174,7 @@ impl Session {
     /// [`Error::Input`] while the networks for pictures are not loaded; [`Error::Cancelled`]; those of the engine. The
     /// picture that was there then stays.
     pub async fn add_image(&self, image: &RgbImage, host: &dyn Host, events: Sink<'_>) -> Result<Rc<Scene>> {
+        let joiner = self.models.borrow().image_joiner.clone();
         let (tagger, detector, segmenter) = {
             let models = self.models.borrow();
             match (&models.tagger, &models.detector, &models.segmenter) {
@@ -178,14 +186,21 @@ impl Session {
         };
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
-        let found = eyes.find_boxes(image, host).await?;
+        let (detections, tags) = eyes.look(image, host).await?;
+        let embeddings = match &joiner {
+            Some(joiner) => joining::embed_picture(joiner, &*tagger, image, &detections).await?,
+            None => None,
+        };
+        let found = combined(detections, tags);
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });
         let total = found.len();
         events(Event::Stage { stage: Stage::Segment, done: 0, total });
         let things = eyes.outline(image, found, host).await?;
         events(Event::Stage { stage: Stage::Segment, done: total, total });
-        let scene = Rc::new(Scene::new(image, things));
+        let mut scene = Scene::new(image, things);
+        scene.embeddings = embeddings;
+        let scene = Rc::new(scene);
         events(Event::Things { things: scene.shown(), r#final: true });
         let mut talk = self.talk.borrow_mut();
         talk.scene = Some(Rc::clone(&scene));
@@ -203,18 +218,20 @@ impl Session {
             (models.audio_encoder.clone().ok_or_else(|| not_loaded("sounds"))?, models.ears.clone())
         };
         events(Event::Stage { stage: Stage::Listen, done: 0, total: 1 });
-        let (tags, features) = match ears {
+        let joiner = self.models.borrow().audio_joiner.clone();
+        let (tags, features, embeddings) = match ears {
             Some(ears) => {
                 let listened = ears.listen(sound, host).await?;
-                (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features)
+                let embeddings = joiner.map(|joiner| joining::embed_sound(&joiner, &listened)).transpose()?;
+                (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features, embeddings)
             }
             None => {
                 host.breathe().await?;
-                (Vec::new(), encoder.encode(sound)?)
+                (Vec::new(), encoder.encode(sound)?, None)
             }
         };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
-        let heard = Rc::new(Heard { tags, features, duration_s: sound.duration_s() as f32 });
+        let heard = Rc::new(Heard { tags, features, duration_s: sound.duration_s() as f32, embeddings });
         events(Event::Sounds { sounds: heard.shown() });
         let mut talk = self.talk.borrow_mut();
         talk.heard = Some(Rc::clone(&heard));

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use crate::bundle::LoadedPart;
 use crate::encoders::AudioEncoder;
 use crate::encoders::imagebind::ImageBindAudio;
+use crate::encoders::joiner::Joiner;
 use crate::encoders::yamnet::Yamnet;
 use crate::error::{Error, Result};
 use crate::grounding::matcher::Embedder;
@@ -22,6 +23,8 @@ pub(super) struct Models {
     pub audio_encoder: Option<Rc<dyn AudioEncoder>>,
     /// The same network, where it also knows what a sound is.
     pub ears: Option<Rc<Yamnet>>,
+    pub image_joiner: Option<Rc<Joiner>>,
+    pub audio_joiner: Option<Rc<Joiner>>,
     pub embedder: Option<Rc<Embedder>>,
     pub language: Option<Rc<LanguageModel>>,
 }
@@ -34,6 +37,8 @@ impl Models {
             "detector" => self.detector = Some(detector::load(part)?),
             "segmenter" => self.segmenter = Some(segmenter::load(part)?),
             "audio_encoder" => self.install_audio_encoder(part)?,
+            "image_joiner" => self.image_joiner = Some(Rc::new(load_joiner(part)?)),
+            "audio_joiner" => self.audio_joiner = Some(Rc::new(load_joiner(part)?)),
             "text_embedder" => self.embedder = Some(Rc::new(load_embedder(part)?)),
             "language" => self.language = Some(Rc::new(load_language(part)?)),
             other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
@@ -59,6 +64,11 @@ impl Models {
         }
         Ok(())
     }
+}
+
+fn load_joiner(part: &LoadedPart<Weights>) -> Result<Joiner> {
+    check_model(part, "hinted_qformer")?;
+    Joiner::load(&part.config()?, &part.weights)
 }
 
 fn load_embedder(part: &LoadedPart<Weights>) -> Result<Embedder> {

@@ -9,6 +9,7 @@ use crate::encoders::yamnet::SoundTag;
 use crate::grounding::matcher::Names;
 use crate::grounding::{Found, Thing};
 use crate::media::{BoxPx, RgbImage, named_colors};
+use crate::tensor::Tensor;
 
 /// Things of one tag that are named in the facts at the most; more are said as a number.
 const MOST_GROUPS: usize = 5;
@@ -81,13 +82,15 @@ pub struct Scene {
     pub things: Vec<Thing>,
     /// Colours of each thing, see [`named_colors`].
     colors: Vec<Vec<&'static str>>,
+    /// The picture as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner.
+    pub embeddings: Option<Tensor>,
 }
 
 impl Scene {
     /// What `things` make of `image`.
     pub fn new(image: &RgbImage, things: Vec<Thing>) -> Self {
         let colors = things.iter().map(|thing| named_colors(image, &thing.mask)).collect();
-        Self { width: image.width(), height: image.height(), things, colors }
+        Self { width: image.width(), height: image.height(), things, colors, embeddings: None }
     }
 
     /// The colours of some things together, by how many have each: `brown and white`; none if they have no pixels.
@@ -171,6 +174,8 @@ pub struct Heard {
     pub features: Features,
     /// Length of the sound.
     pub duration_s: f32,
+    /// The sound as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner.
+    pub embeddings: Option<Tensor>,
 }
 
 impl Heard {

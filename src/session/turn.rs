@@ -10,7 +10,8 @@ use super::{AskOptions, Session, Sink, Topic, evidence, facts};
 use crate::error::{Error, Result};
 use crate::grounding::matcher::{AskedModel, Embedder, Entity, Matcher};
 use crate::host::Host;
-use crate::language::{self, Chat, Generation, GenerationOptions, LanguageModel, StopReason};
+use crate::language::{self, Chat, Generation, GenerationOptions, LanguageModel, ModalityKind, StopReason};
+use crate::tensor::Tensor;
 
 /// Examples that the language model reads before it pairs phrases and things: all of the original's kinds.
 const PAIRING_EXAMPLES: usize = 6;
@@ -101,6 +102,17 @@ impl<'a> Speech<'a> {
     }
 }
 
+/// A picture or a sound as embeddings.
+type Shown<'a> = (ModalityKind, &'a Tensor);
+
+/// Takes the question back, and what was shown with it if it was the first: the next one shows it again.
+fn forget_question(chat: &mut Chat, first: bool) {
+    chat.withdraw();
+    if first {
+        chat.clear_shown();
+    }
+}
+
 /// One question's surroundings.
 pub(super) struct Turn<'a> {
     pub session: &'a Session,
@@ -135,18 +147,20 @@ impl Turn<'_> {
             self.say_evidence(evidence, &text, draft);
             return Ok(());
         }
-        let picture = scene.and_then(Facts::of_scene);
-        let sound = heard.and_then(Facts::of_sound);
+        let picture = scene.filter(|_| self.options.facts).and_then(Facts::of_scene);
+        let sound = heard.filter(|_| self.options.facts).and_then(Facts::of_sound);
+        let seen: Vec<Shown<'_>> = self.shown(ModalityKind::Image, scene.and_then(|scene| scene.embeddings.as_ref()));
+        let played: Vec<Shown<'_>> = self.shown(ModalityKind::Audio, heard.and_then(|heard| heard.embeddings.as_ref()));
         match kind {
             Question::Describe { picture: see, sound: hear } => {
                 // Whatever was not given cannot be meant.
                 let see = scene.is_some() && (see || heard.is_none());
                 let hear = heard.is_some() && (hear || !see);
                 if see {
-                    self.describe(Topic::Picture, picture, draft).await?;
+                    self.describe(Topic::Picture, picture, &seen, draft).await?;
                 }
                 if hear && !draft.cancelled {
-                    self.describe(Topic::Sound, sound, draft).await?;
+                    self.describe(Topic::Sound, sound, &played, draft).await?;
                 }
                 if let (true, true, Some(scene), Some(heard)) = (see && hear, self.options.evidence, scene, heard)
                     && !draft.cancelled
@@ -156,49 +170,69 @@ impl Turn<'_> {
                 }
                 Ok(())
             }
-            Question::SoundSource if sound.is_some() => {
+            Question::SoundSource if sound.is_some() || !played.is_empty() => {
                 let line = sound.map(|facts| facts.line);
-                self.speak(Topic::Sound, line.as_deref(), Speech::new(question), draft).await
+                self.speak(Topic::Sound, line.as_deref(), &played, Speech::new(question), draft).await
             }
             _ => {
                 let lines: String = [picture, sound].into_iter().flatten().map(|facts| facts.line).collect();
-                self.speak(Topic::Everything, Some(&lines), Speech::new(question), draft).await
+                let shown: Vec<Shown<'_>> = seen.into_iter().chain(played).collect();
+                self.speak(Topic::Everything, Some(&lines), &shown, Speech::new(question), draft).await
             }
         }
     }
 
+    /// What is shown to the model as embeddings, if that is wanted.
+    fn shown<'b>(&self, kind: ModalityKind, embeddings: Option<&'b Tensor>) -> Vec<Shown<'b>> {
+        embeddings.filter(|_| self.options.embeddings).map(|embeddings| (kind, embeddings)).into_iter().collect()
+    }
+
     /// Lets the model say the facts of one modality; without facts there is nothing that it could say.
-    async fn describe(&self, topic: Topic, facts: Option<Facts>, draft: &mut Draft) -> Result<()> {
+    async fn describe(&self, topic: Topic, facts: Option<Facts>, shown: &[Shown<'_>], draft: &mut Draft) -> Result<()> {
         let (request, opening, nothing) = match topic {
             Topic::Sound => ("What is the sound?", "The sound is", "I hear nothing that I know."),
             _ => ("Describe the picture.", "The picture shows", "I see nothing in the picture that I know."),
         };
         let Some(facts) = facts else {
-            self.say(nothing, draft);
-            return Ok(());
+            if shown.is_empty() || self.options.facts {
+                self.say(nothing, draft);
+                return Ok(());
+            }
+            let speech = Speech { question: request, opening, complete: None };
+            return self.speak(topic, None, shown, speech, draft).await;
         };
         // With the article or number in its mouth the model gets it right.
         let opening = format!("{opening} {}", facts.said.split(' ').next().unwrap_or_default());
         let speech = Speech { question: request, opening: opening.trim_end(), complete: Some(&facts.nouns) };
-        self.speak(topic, Some(&facts.line), speech, draft).await
+        self.speak(topic, Some(&facts.line), shown, speech, draft).await
     }
 
     /// Asks the language model in a thread of the conversation. The facts stand before the thread's first question.
-    async fn speak(&self, topic: Topic, facts: Option<&str>, speech: Speech<'_>, draft: &mut Draft) -> Result<()> {
+    async fn speak(
+        &self,
+        topic: Topic,
+        facts: Option<&str>,
+        shown: &[Shown<'_>],
+        speech: Speech<'_>,
+        draft: &mut Draft,
+    ) -> Result<()> {
         let mut chat = self.session.take_thread(topic, self.language);
         let first = !chat.messages().iter().any(|message| message.role == language::Role::User);
         let facts = facts.filter(|_| first).unwrap_or_default();
+        for (kind, embeddings) in shown.iter().filter(|_| first) {
+            chat.attach(*kind, embeddings)?;
+        }
         chat.ask(format!("{facts}{}", speech.question));
         let generated = self.generate(&mut chat, &speech, draft).await;
         match &generated {
             Ok(generation) => draft.add(generation),
             // The question is taken back, so that the next one does not join it.
-            Err(_) => chat.withdraw(),
+            Err(_) => forget_question(&mut chat, first),
         }
         if draft.cancelled {
             // A fragment left in the conversation is what a small model says next.
             chat.withdraw_answer();
-            chat.withdraw();
+            forget_question(&mut chat, first);
         }
         self.session.talk.borrow_mut().threads.push((topic, chat));
         generated.map(|_| ())

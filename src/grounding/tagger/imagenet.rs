@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::encoders::efficientnet::{Config, EfficientNet};
 use crate::error::{Error, Result};
-use crate::grounding::{Tag, Tagger};
+use crate::grounding::{Tag, Tagger, TaggerView};
 use crate::media::{BoxPx, CropPx, RgbImage};
 use crate::nn::Weights;
 use crate::tensor::Tensor;
@@ -90,6 +90,14 @@ impl Tagger for ImagenetTagger {
         let input = Tensor::concat(&[&centre?, &whole?], 0)?; // [2, 3, side, side]
         let activations = self.network.class_activations(&self.network.feature_map(&input)?)?;
         Ok(self.tags(&activations.to_f32().await?, image))
+    }
+
+    fn view(&self, image: &RgbImage) -> Result<Option<TaggerView>> {
+        let map = self.network.feature_map(&self.network.input(image, CropPx::whole(image))?)?;
+        let [_, channels, rows, columns] = map.dims_of("feature map")?;
+        let features = map.reshape(&[1, channels, rows * columns])?.transpose(1, 2)?; // [1, rows · columns, channels]
+        let activations = self.network.class_activations(&map)?.reshape(&[rows * columns, self.labels.len()])?;
+        Ok(Some(TaggerView { features, activations }))
     }
 }
 

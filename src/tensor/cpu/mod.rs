@@ -482,11 +482,19 @@ impl EngineTensor for CpuTensor {
         let (front, cols) = self.dims().split_at(self.dims().len() - 1);
         let (finish, left) = split_activation(activation);
         let (rows, out) = match matrix {
-            CpuMatrix::Dense(weight) if training || weight.track_op() => {
+            CpuMatrix::Dense(weight) if weight.track_op() => {
                 return Ok(Self(plain::linear(&self.0, weight, bias.map(|bias| &bias.0), activation)?));
             }
-            CpuMatrix::Quantized { packed, precision } if training || *precision == Precision::Full => {
-                // The oracle, or a frozen matrix through which gradients flow.
+            CpuMatrix::Dense(weight) if training => {
+                let bias = bias.map(|bias| &bias.0);
+                return Ok(Self(plain::frozen_linear(&self.0, weight.clone(), bias, activation)?));
+            }
+            CpuMatrix::Quantized { packed, .. } if training => {
+                let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
+                let bias = bias.map(|bias| &bias.0);
+                return Ok(Self(plain::frozen_linear(&self.0, weight, bias, activation)?));
+            }
+            CpuMatrix::Quantized { packed, precision: Precision::Full } => {
                 let weight = Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?;
                 return Ok(Self(plain::linear(&self.0, &weight, bias.map(|bias| &bias.0), activation)?));
             }

@@ -1,7 +1,7 @@
 //! The same operations in terms of candle's, which it can differentiate: what training goes through, and what the
 //! kernels are tested against.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{CpuStorage, CustomOp1, D, Device, Layout, Result, Shape, Storage, Tensor};
 
 use crate::tensor::{Attention, Conv2d, Resize, Unary};
 
@@ -98,6 +98,54 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, activat
     }
     let mut dims = front.to_vec();
     dims.push(weight.dims()[0]);
+    let out = out.reshape(dims)?;
+    activation.map_or(Ok(out.clone()), |op| unary(&out, op))
+}
+
+/// A product with weights that do not learn. Candle's own product computes a gradient for either side; half of it would
+/// be thrown away here, and held in memory until then.
+struct FrozenProduct {
+    /// `[out, in]`
+    weight: Tensor,
+}
+
+impl CustomOp1 for FrozenProduct {
+    fn name(&self) -> &'static str {
+        "frozen-product"
+    }
+
+    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("a strided operand") };
+        let x = Tensor::from_slice(&storage.as_slice::<f32>()?[start..end], layout.shape(), &Device::Cpu)?;
+        let out = x.matmul(&self.weight.t()?)?;
+        let shape = out.shape().clone();
+        let (out, _) = out.storage_and_layout();
+        match &*out {
+            Storage::Cpu(out) => Ok((out.clone(), shape)),
+            _ => candle_core::bail!("a product on another device"),
+        }
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        gradient.contiguous()?.matmul(&self.weight).map(Some)
+    }
+}
+
+/// As [`linear`], for a `weight` that does not learn.
+pub(super) fn frozen_linear(
+    x: &Tensor,
+    weight: Tensor,
+    bias: Option<&Tensor>,
+    activation: Option<Unary>,
+) -> Result<Tensor> {
+    let (front, cols) = x.dims().split_at(x.rank() - 1);
+    let mut dims = front.to_vec();
+    dims.push(weight.dims()[0]);
+    let rows = x.reshape((front.iter().product::<usize>(), cols[0]))?.contiguous()?;
+    let mut out = rows.apply_op1(FrozenProduct { weight })?;
+    if let Some(bias) = bias {
+        out = out.broadcast_add(bias)?;
+    }
     let out = out.reshape(dims)?;
     activation.map_or(Ok(out.clone()), |op| unary(&out, op))
 }

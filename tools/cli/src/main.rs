@@ -11,7 +11,7 @@ use bubo_cli::bench;
 use bubo_cli::command::{self, print, summary};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
-use bubo_cli::{bundle, inspect};
+use bubo_cli::{bundle, eval, inspect, train};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -66,6 +66,9 @@ enum Command {
         /// Folder with the unpacked packages, each in a folder of its name, as `cargo xtask bundle` fetches them.
         #[arg(long)]
         parts: PathBuf,
+        /// Folder with what `bubo train` made: joiners, and an addition to the language model.
+        #[arg(long)]
+        trained: Option<PathBuf>,
         /// Folder of the bundle.
         #[arg(long)]
         out: PathBuf,
@@ -103,6 +106,51 @@ enum Command {
         /// Bundle with the weights, for goldens of real weights.
         #[arg(long)]
         bundle: Option<PathBuf>,
+        /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Teach the parts between the encoders and the language model.
+    Train {
+        /// What is taught.
+        #[arg(value_enum)]
+        stage: train::Stage,
+        /// Configuration, JSON; `tools/train/configs` has those of bubo-mini.
+        #[arg(long)]
+        config: PathBuf,
+        /// Bundle with the frozen parts.
+        #[arg(long, default_value = "bundles/bubo-mini")]
+        bundle: PathBuf,
+        /// Folder for fetched packages and cached features.
+        #[arg(long)]
+        data: PathBuf,
+        /// Folder for weights, checkpoints and curves. A run that was stopped goes on from its checkpoint.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Measure how often a bundle answers rightly, on a set of questions.
+    Eval {
+        /// Folder of the bundle.
+        #[arg(long, default_value = "bundles/bubo-mini")]
+        bundle: PathBuf,
+        /// The set; its format stands in `tools/cli/src/eval.rs`.
+        #[arg(long)]
+        set: PathBuf,
+        /// Folder that the set's paths are relative to; the set's own unless given.
+        #[arg(long)]
+        root: Option<PathBuf>,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+        /// Do not tell the language model in words what was recognised.
+        #[arg(long)]
+        no_facts: bool,
+        /// Do not show it embeddings either, even if the bundle has joiners.
+        #[arg(long)]
+        no_embeddings: bool,
+        /// Leave everything to the language model, also what boxes, tags and sounds know better.
+        #[arg(long)]
+        no_evidence: bool,
         /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
@@ -164,8 +212,8 @@ fn main() -> anyhow::Result<ExitCode> {
             let request = Request { bundle, image, audio, question, overlay, json, options };
             pollster::block_on(run::run(&request, device.open()?))?;
         }
-        Command::Bundle { parts, out } => {
-            let (manifest, built) = bundle::build(&parts, &out, &mut |step| eprintln!("{step}"))?;
+        Command::Bundle { parts, trained, out } => {
+            let (manifest, built) = bundle::build(&parts, trained.as_deref(), &out, &mut |step| eprintln!("{step}"))?;
             summary(&manifest, &out, if built { "built" } else { "is up to date" });
         }
         Command::Convert(convert) => return convert.run(),
@@ -177,6 +225,23 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
+        }
+        Command::Train { stage, config, bundle, data, out } => train::run(stage, &config, &bundle, &data, &out)?,
+        Command::Eval { bundle, set, root, device, no_facts, no_embeddings, no_evidence, json } => {
+            let folder = root.as_deref().or(set.parent()).unwrap_or(Path::new("."));
+            let session = pollster::block_on(run::open_session(&bundle, device.open()?))?;
+            let options = AskOptions {
+                facts: !no_facts,
+                embeddings: !no_embeddings,
+                evidence: !no_evidence,
+                ..AskOptions::default()
+            };
+            let scores = pollster::block_on(eval::run(&session, &eval::read(&set)?, folder, &options))?;
+            if json {
+                println!("{}", serde_json::to_string(&scores)?);
+            } else {
+                print(&eval::report(&scores));
+            }
         }
         Command::Bench { bundle, device, fast, tokens, json } => {
             let precision = if fast { Precision::Fast } else { Precision::default() };

@@ -85,12 +85,20 @@ pub async fn run(request: &Request, device: Device) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn read_image(path: &Path) -> anyhow::Result<RgbImage> {
+/// A picture file, decoded.
+///
+/// # Errors
+/// If it cannot be read or is no picture.
+pub fn read_image(path: &Path) -> anyhow::Result<RgbImage> {
     let file = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
     decode::decode_image(&file).with_context(|| format!("{}", path.display()))
 }
 
-fn read_sound(path: &Path) -> anyhow::Result<bubo::media::Waveform> {
+/// A sound file, decoded.
+///
+/// # Errors
+/// If it cannot be read or is no sound.
+pub fn read_sound(path: &Path) -> anyhow::Result<bubo::media::Waveform> {
     let file = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
     let name = path.file_name().and_then(|name| name.to_str());
     decode::decode_sound(file, name).with_context(|| format!("{}", path.display()))

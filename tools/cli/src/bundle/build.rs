@@ -10,19 +10,24 @@ use sha2::{Digest, Sha256};
 use super::shard::hex;
 use super::writer::{BundleWriter, stored_files};
 use crate::convert::quantize::{Target, quantized_part};
-use crate::convert::{MINI, Part, Recipe, public};
+use crate::convert::{MINI, Part, Recipe, public, trained};
 
 const DESCRIPTION: &str = "Small pretrained parts from package registries: ImageNet tags, COCO boxes, saliency masks, \
                            AudioSet sounds, sentence embeddings, and a language model of 135 M parameters";
 
-/// Builds `bubo-mini` in `out` from the unpacked packages, each in a folder of its name within `parts`. Returns the
-/// manifest, and whether anything had to be done: what was built before from the same inputs by the same program stays.
+/// Builds `bubo-mini` in `out` from the unpacked packages, each in a folder of its name within `parts`, and from what was
+/// trained (see [`trained`]), if a folder of that is given. Returns the manifest, and whether anything had to be done: what was built before from the same inputs by the same program stays.
 ///
 /// # Errors
 /// If an input is missing or cannot be converted.
-pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::Result<(Manifest, bool)> {
+pub fn build(
+    parts: &Path,
+    trained: Option<&Path>,
+    out: &Path,
+    report: &mut dyn FnMut(&str),
+) -> anyhow::Result<(Manifest, bool)> {
     let stamp_file = out.with_extension("stamp");
-    let stamp = stamp(parts)?;
+    let stamp = stamp(parts, trained)?;
     if fs::read_to_string(&stamp_file).is_ok_and(|there| there == stamp)
         && let Some(manifest) = intact(out)
     {
@@ -31,8 +36,14 @@ pub fn build(parts: &Path, out: &Path, report: &mut dyn FnMut(&str)) -> anyhow::
     let mut writer = BundleWriter::new(out, "bubo-mini", env!("CARGO_PKG_VERSION"), DESCRIPTION)?;
     for recipe in MINI {
         report(&format!("converting {}", recipe.part));
-        let part = (recipe.convert)(&input(parts, recipe.inputs.first())?).with_context(|| recipe.part)?;
+        let mut part = (recipe.convert)(&input(parts, recipe.inputs.first())?).with_context(|| recipe.part)?;
         check_name(recipe, &part)?;
+        if let Some(folder) = trained.filter(|_| part.name == "language") {
+            for joiner in trained::joiners(folder)? {
+                writer.add(joiner)?;
+            }
+            trained::add_low_rank(&mut part, folder)?;
+        }
         writer.add(part).with_context(|| recipe.part)?;
     }
     let manifest = writer.finish()?;
@@ -94,10 +105,11 @@ fn input(parts: &Path, package: Option<&&str>) -> anyhow::Result<PathBuf> {
 }
 
 /// What the bundle depends on: the inputs and this program.
-fn stamp(parts: &Path) -> anyhow::Result<String> {
+fn stamp(parts: &Path, trained: Option<&Path>) -> anyhow::Result<String> {
     let mut files = vec![std::env::current_exe().context("where is this program?")?];
-    for package in MINI.iter().flat_map(|recipe| recipe.inputs) {
-        let folder = input(parts, Some(package))?;
+    let packages = MINI.iter().flat_map(|recipe| recipe.inputs).map(|package| input(parts, Some(package)));
+    for folder in packages.chain(trained.map(|folder| Ok(folder.to_path_buf()))) {
+        let folder = folder?;
         let entries = fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
         let mut found = entries.map(|entry| Ok(entry?.path())).collect::<std::io::Result<Vec<_>>>()?;
         found.sort();

@@ -30,6 +30,7 @@ pub mod shape_list;
 pub mod smollm2;
 pub mod source;
 pub mod tfjs;
+pub mod trained;
 pub mod u2netp;
 pub mod yamnet;
 

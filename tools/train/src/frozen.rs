@@ -1,0 +1,134 @@
+//! The frozen parts: what a picture or a sound becomes before anything learns.
+
+use anyhow::{Context, Result};
+use bubo::encoders::joiner::{self, Hint, picture_hints, sound_hints, spread};
+use bubo::encoders::yamnet::Yamnet;
+use bubo::grounding::detector::nanodet::NanoDet;
+use bubo::grounding::tagger::imagenet::ImagenetTagger;
+use bubo::grounding::{Detector, Tagger};
+use bubo::media::{RgbImage, Waveform};
+use bubo::nn::{WeightLoader, Weights};
+use bubo::tensor::Tensor;
+use pollster::block_on;
+
+/// Patches of a sound that the joiner hears.
+pub const SOUND_PATCHES: usize = 12;
+
+/// What a joiner reads of one picture or sound.
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// `[places, encoder_width]`
+    pub features: Vec<f32>,
+    /// What was recognised.
+    pub hints: Vec<Hint>,
+}
+
+/// The networks for pictures.
+#[derive(Debug)]
+pub struct Eyes {
+    tagger: ImagenetTagger,
+    detector: NanoDet,
+    detector_labels: Vec<String>,
+    /// `[tag_classes, encoder_width]` and the biases of the classes: prototypes of what features a class has.
+    pub classifier: (Vec<f32>, Vec<f32>),
+}
+
+/// The network for sounds.
+#[derive(Debug)]
+pub struct Ears {
+    yamnet: Yamnet,
+    /// Names of the classes.
+    pub labels: Vec<String>,
+    /// `[tag_classes, encoder_width]` and the biases of the classes.
+    pub classifier: (Vec<f32>, Vec<f32>),
+}
+
+fn classifier(weights: &Weights, classes: usize, width: usize) -> Result<(Vec<f32>, Vec<f32>)> {
+    let weight = block_on(weights.tensor("weight", &[classes, width])?.to_f32())?;
+    Ok((weight, block_on(weights.tensor("bias", &[classes])?.to_f32())?))
+}
+
+impl Eyes {
+    /// Loads tagger and detector of a bundle.
+    ///
+    /// # Errors
+    /// If the bundle has none that are known here.
+    pub fn load(loader: &mut WeightLoader) -> Result<Self> {
+        let tagger = block_on(loader.load_part("tagger", &mut |_| {}))?;
+        let classifier = classifier(&tagger.weights.pp("_fc"), 1000, 1280)?;
+        let tagger = ImagenetTagger::load(&tagger.config()?, &tagger.weights, tagger.file("imagenet_labels.json")?)?;
+        let detector = block_on(loader.load_part("detector", &mut |_| {}))?;
+        let detector_labels: Vec<String> = detector.json_file("coco_labels.json")?;
+        let detector = NanoDet::load(&detector.config()?, &detector.weights, &detector_labels)?;
+        Ok(Self { tagger, detector, detector_labels, classifier })
+    }
+
+    /// Sizes of a joiner for these networks.
+    pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
+        joiner_config([49, 1280, 1000], self.detector_labels.clone(), [2, 14], output_width)
+    }
+
+    /// What the joiner reads of a picture.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn look(&self, image: &RgbImage, config: &joiner::Config) -> Result<View> {
+        let view = self.tagger.view(image)?.context("the tagger has no features")?;
+        let activations = block_on(view.activations.to_f32())?;
+        let detections = block_on(self.detector.detect(image, &[]))?;
+        let detections: Vec<_> = detections.iter().map(|d| (d.label.as_str(), d.score, d.box_px)).collect();
+        let detections = joiner::detection_hints(&detections, config, [image.width(), image.height()]);
+        Ok(View {
+            features: block_on(view.features.to_f32())?,
+            hints: picture_hints(&activations, config, &detections),
+        })
+    }
+}
+
+impl Ears {
+    /// Loads the audio encoder of a bundle.
+    ///
+    /// # Errors
+    /// If the bundle has none that is known here.
+    pub fn load(loader: &mut WeightLoader) -> Result<Self> {
+        let part = block_on(loader.load_part("audio_encoder", &mut |_| {}))?;
+        let labels: Vec<String> = part.json_file("audioset_labels.json")?;
+        let classifier = classifier(&part.weights.pp("classifier"), labels.len(), 1024)?;
+        let yamnet = Yamnet::load(&part.config()?, &part.weights, &labels).context("audio_encoder")?;
+        Ok(Self { yamnet, labels, classifier })
+    }
+
+    /// Sizes of a joiner for this network.
+    pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
+        joiner_config([SOUND_PATCHES, 1024, self.labels.len()], Vec::new(), [2, 6], output_width)
+    }
+
+    /// What the joiner reads of a sound.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn listen(&self, sound: &Waveform) -> Result<View> {
+        let (patches, starts) = self.yamnet.patches(sound)?;
+        let features = self.yamnet.features(&patches)?;
+        let logits = block_on(self.yamnet.logits(&features)?.to_f32())?;
+        let chosen = spread(starts.len(), SOUND_PATCHES);
+        let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.device())?;
+        let features = block_on(features.index_select(0, &chosen)?.to_f32())?;
+        Ok(View { features, hints: sound_hints(&logits, self.labels.len()) })
+    }
+}
+
+/// 256 wide, cross-attention in every layer. Four layers for pictures were better in a longer run; two learn sooner.
+fn joiner_config(
+    [places, encoder_width, tag_classes]: [usize; 3],
+    detector_labels: Vec<String>,
+    [layers, queries]: [usize; 2],
+    output_width: usize,
+) -> Result<joiner::Config> {
+    let qformer = serde_json::json!({
+        "hidden_size": 256, "num_hidden_layers": layers, "num_attention_heads": 4, "intermediate_size": 1024,
+        "num_query_token": queries, "encoder_width": 256, "cross_attention_freq": 1,
+    });
+    let qformer = serde_json::from_value(qformer)?;
+    Ok(joiner::Config { places, encoder_width, tag_classes, detector_labels, qformer, output_width })
+}

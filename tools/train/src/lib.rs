@@ -1,0 +1,255 @@
+//! Teaches what stands between frozen encoders and a frozen language model: Q-Formers, projectors, and, if asked for, a
+//! low-rank addition to the language model.
+//!
+//! - stage 0: the queries of one modality learn to be tokens of the language model, without the model
+//! - stage 1: one modality, through the frozen language model
+//! - stage 2: instructions about pictures, sounds and both, with pairs that do not belong together
+//!
+//! The models are those that inference runs; candle differentiates them, since their weights are its variables.
+
+pub mod answers;
+pub mod cache;
+pub mod canvas;
+pub mod curve;
+pub mod examples;
+pub mod frozen;
+pub mod instructions;
+pub mod optimizer;
+pub mod packages;
+pub mod prepare;
+pub mod random;
+pub mod run;
+pub mod scenes;
+pub mod slot_task;
+pub mod slots;
+pub mod variables;
+pub mod vocabulary;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use bubo::encoders::joiner::Joiner;
+use bubo::language::{LanguageModel, Llama, Tokenizer};
+use bubo::nn::WeightLoader;
+use serde::Deserialize;
+
+use answers::{AnswerTask, Frozen, Learner, Mix};
+use cache::Cache;
+use frozen::{Ears, Eyes};
+use random::Random;
+use run::Plan;
+use slot_task::{SlotTask, Source};
+use slots::Slots;
+use variables::Variables;
+
+/// Pictures or sounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Modality {
+    /// Pictures.
+    Image,
+    /// Sounds.
+    Audio,
+}
+
+/// Configuration of stage 0.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage0 {
+    /// Which joiner learns.
+    pub modality: Modality,
+    /// Samples of a batch.
+    pub batch: usize,
+    /// Part of the samples that are simulated, 0..1.
+    pub simulated: f32,
+    /// How long and how fast.
+    pub plan: Plan,
+}
+
+/// Where a joiner starts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// Folder of a stage that made `joiner.json` and `weights.safetensors`; relative to the working folder.
+    pub from: PathBuf,
+    /// Part of the samples that are simulated, 0..1.
+    pub simulated: f32,
+}
+
+/// A low-rank addition to the language model.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LowRank {
+    /// Its rank.
+    pub rank: usize,
+    /// Factor on the learning rate.
+    pub rate: f64,
+    /// Weights to start from, out of an earlier stage.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
+}
+
+/// Configuration of stage 1 (one of both joiners) and of stage 2 (both).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answers {
+    /// The joiner of pictures.
+    #[serde(default)]
+    pub image: Option<Start>,
+    /// The joiner of sounds.
+    #[serde(default)]
+    pub audio: Option<Start>,
+    /// Samples of a batch.
+    pub batch: usize,
+    /// What is asked.
+    pub mix: Mix,
+    /// An addition to the language model; none in the original, whose language model is large enough.
+    #[serde(default)]
+    pub low_rank: Option<LowRank>,
+    /// How long and how fast.
+    pub plan: Plan,
+}
+
+/// Views of all examples of a modality, from the cache in `data` as far as they are there.
+///
+/// # Errors
+/// If packages cannot be fetched, and those of the encoders.
+pub fn source(
+    modality: Modality,
+    loader: &mut WeightLoader,
+    data: &Path,
+    simulated: f32,
+    output_width: usize,
+) -> Result<Source> {
+    let vocabulary = vocabulary::Vocabulary::new()?;
+    let (roots, pictures, sounds) = prepare::examples(&data.join("packages"), &vocabulary)?;
+    let cache = Cache::new(&data.join("views"))?;
+    match modality {
+        Modality::Image => {
+            let eyes = Eyes::load(loader)?;
+            let config = eyes.joiner_config(output_width)?;
+            let seen = prepare::pictures(&roots, &pictures, &eyes, &config, &cache)?;
+            Source::new(config, eyes.classifier, seen, simulated, &[])
+        }
+        Modality::Audio => {
+            let ears = Ears::load(loader)?;
+            let seen = prepare::sounds(&roots, &sounds, &ears, &vocabulary, &cache)?;
+            Source::new(ears.joiner_config(output_width)?, ears.classifier, seen, simulated, &ears.labels)
+        }
+    }
+}
+
+/// Loads the frozen language model of a bundle.
+///
+/// # Errors
+/// If the bundle has none.
+pub fn language(loader: &mut WeightLoader) -> Result<LanguageModel> {
+    let part = pollster::block_on(loader.load_part("language", &mut |_| {}))?;
+    Ok(LanguageModel::load(&part.config, &part.weights, part.file("tokenizer.json")?)?)
+}
+
+/// Runs stage 0: `data` holds packages and cached views, `out` gets weights, checkpoints and curves.
+///
+/// # Errors
+/// If the bundle lacks a part, packages cannot be fetched, or the run cannot go on.
+pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Path) -> Result<()> {
+    let model = language(loader)?;
+    let width = model.llama.config().hidden_size;
+    let source = source(config.modality, loader, data, config.simulated, width)?;
+    let count = |split| source.seen.iter().filter(|seen| seen.split == split).count();
+    let [training, validation, test] =
+        [examples::Split::Training, examples::Split::Validation, examples::Split::Test].map(count);
+    eprintln!("{training} views to learn from, {validation} to validate with, {test} kept for the test");
+    std::fs::create_dir_all(out)?;
+    let sizes = serde_json::to_vec_pretty(&source.config)?;
+    std::fs::write(out.join("joiner.json"), sizes).context("joiner.json")?;
+    let task = SlotTask::new(source, model, config.batch, config.plan.seed)?;
+    run::run(&task, &config.plan, out)?;
+    Ok(())
+}
+
+/// Runs stage 1 or 2. `out` gets the joiners' weights as `image.safetensors` and `audio.safetensors`, the addition's as
+/// `language.safetensors`, checkpoints and curves.
+///
+/// # Errors
+/// If nothing is to learn, the bundle lacks a part, a file cannot be read, or the run cannot go on.
+pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &Path) -> Result<()> {
+    ensure!(config.image.is_some() || config.audio.is_some(), "give `image`, `audio` or both to learn");
+    let plain = language(loader)?;
+    let part = pollster::block_on(loader.load_part("language", &mut |_| {}))?;
+    let mut variables = Variables::default();
+    let mut llama = None;
+    if let Some(LowRank { rank, from, .. }) = &config.low_rank {
+        let addition =
+            Variables::low_rank(plain.llama.config(), *rank, &mut Random::new(config.plan.seed, u64::MAX - 1))?;
+        if let Some(from) = from {
+            addition.restore(from)?;
+        }
+        llama = Some(Llama::load(plain.llama.config(), &part.weights.with(addition.tensors())?)?);
+        variables.by_name.extend(addition.by_name);
+    }
+    let width = plain.llama.config().hidden_size;
+    let mut learner = |start: &Option<Start>, modality, prefix| -> Result<Option<Learner>> {
+        let Some(Start { from, simulated }) = start else { return Ok(None) };
+        let source = source(modality, loader, data, *simulated, width)?;
+        let meanings = vec![0.0; (source.config.hint_classes() - 1) * 2 * width];
+        let own = Variables::joiner(&source.config, &meanings, &vec![0.0; width], &mut Random::new(0, 0))?;
+        own.restore(&from.join("weights.safetensors"))?;
+        let joiner = Joiner::load(&source.config, &own.weights()?)?;
+        variables.by_name.extend(own.by_name.into_iter().map(|(name, variable)| (format!("{prefix}{name}"), variable)));
+        let slots = Slots::new(&plain, &source.all_targets(&plain.tokenizer)?)?;
+        Ok(Some(Learner { prefix, source, joiner, slots }))
+    };
+    let image = learner(&config.image, Modality::Image, IMAGE_PREFIX)?;
+    let audio = learner(&config.audio, Modality::Audio, AUDIO_PREFIX)?;
+    let sound_labels = match &audio {
+        Some(_) => Ears::load(loader)?.labels,
+        None => Vec::new(),
+    };
+    let settings = plain.settings;
+    let model = Frozen {
+        llama: llama.unwrap_or(plain.llama),
+        tokenizer: Tokenizer::from_bytes(part.file("tokenizer.json")?)?,
+        start: settings.bos_token_id.filter(|_| settings.chat.add_bos),
+        end: *settings
+            .chat
+            .stop
+            .ids
+            .first()
+            .context("the language model's configuration names no token that ends an answer")?,
+        chat: settings.chat,
+    };
+    let low_rank_rate = config.low_rank.as_ref().map_or(1.0, |low_rank| low_rank.rate);
+    let (mix, batch) = (config.mix.clone(), config.batch);
+    let vocabulary = vocabulary::Vocabulary::new()?;
+    let task = AnswerTask { variables, model, image, audio, sound_labels, mix, batch, low_rank_rate, vocabulary };
+    run::run(&task, &config.plan, out)?;
+    write_parts(&task, out)
+}
+
+const IMAGE_PREFIX: &str = "image.";
+const AUDIO_PREFIX: &str = "audio.";
+
+/// Each joiner's weights by their own names, and the addition's, in files of their own.
+fn write_parts(task: &AnswerTask, out: &Path) -> Result<()> {
+    let below = |prefix: &str| Variables {
+        by_name: task
+            .variables
+            .by_name
+            .iter()
+            .filter_map(|(name, variable)| Some((name.strip_prefix(prefix)?.to_owned(), variable.clone())))
+            .collect(),
+    };
+    for (file, prefix) in [("image", IMAGE_PREFIX), ("audio", AUDIO_PREFIX)] {
+        let own = below(prefix);
+        if !own.by_name.is_empty() {
+            own.save(&out.join(format!("{file}.safetensors")))?;
+        }
+    }
+    let mut addition = below("");
+    addition.by_name.retain(|name, _| name.contains(".lora_"));
+    if !addition.by_name.is_empty() {
+        addition.save(&out.join("language.safetensors"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! From packages to what training reads: views with their names, and who may see them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bubo::encoders::joiner;
+use bubo::media::decode;
+use bubo::session::facts;
+
+use crate::cache::Cache;
+use crate::canvas::{Drawn, draw};
+use crate::examples::{Example, Split, is_test_kind};
+use crate::frozen::{Ears, Eyes, View};
+use crate::packages;
+use crate::random::Random;
+use crate::vocabulary::{Noun, Vocabulary};
+
+/// Drawings of one stamp or piece of clip art; variation comes from how views are changed while learning.
+const DRAWINGS: u64 = 1;
+/// Sounds longer than this are cut: the start says what they are.
+const MOST_SECONDS: usize = 10;
+/// Confidence that some label of the named source must reach, else the sound is silent or mislabelled.
+const LEAST_HEARD: f32 = 0.1;
+
+/// A real picture or sound as the joiner reads it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What the encoders made of it.
+    pub view: View,
+    /// What it shows, or what makes the sound.
+    pub noun: Noun,
+    /// Place in the picture as answers say it, or the sound in words.
+    pub said: String,
+    /// Who may see it.
+    pub split: Split,
+}
+
+/// The examples of the packages in `folder`, which are fetched if they are not there.
+///
+/// # Errors
+/// If they cannot be fetched or read.
+pub fn examples(folder: &Path, vocabulary: &Vocabulary) -> Result<(Roots, Vec<Example>, Vec<Example>)> {
+    let roots = packages::fetch(folder)?;
+    let (pictures, sounds) = crate::examples::read(&roots, vocabulary)?;
+    Ok((Roots(roots), pictures, sounds))
+}
+
+/// Folders of the packages.
+#[derive(Debug)]
+pub struct Roots(BTreeMap<String, PathBuf>);
+
+impl Roots {
+    fn read(&self, example: &Example) -> Result<Vec<u8>> {
+        let root = self.0.get(&example.package).with_context(|| format!("no package {}", example.package))?;
+        let path = root.join(&example.file);
+        std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))
+    }
+}
+
+/// Tells how far a long work is, with the time left, a few times a minute.
+#[derive(Debug)]
+pub struct Progress {
+    what: &'static str,
+    total: usize,
+    started: Instant,
+    told: Instant,
+}
+
+impl Progress {
+    /// Starts the clock.
+    pub fn new(what: &'static str, total: usize) -> Self {
+        Self { what, total, started: Instant::now(), told: Instant::now() }
+    }
+
+    /// Says that `done` are done, if it was not said lately; `note` is added.
+    pub fn tell(&mut self, done: usize, note: &str) {
+        if done == self.total || self.told.elapsed().as_secs() >= 10 {
+            let spent = self.started.elapsed().as_secs_f64();
+            let left = spent / done.max(1) as f64 * (self.total - done.min(self.total)) as f64;
+            eprintln!("{}: {done} of {}, {left:.0} s left{note}", self.what, self.total);
+            self.told = Instant::now();
+        }
+    }
+}
+
+/// Views of all pictures, each drawn a few times.
+///
+/// # Errors
+/// If a file cannot be read, and those of the encoders.
+pub fn pictures(
+    roots: &Roots,
+    examples: &[Example],
+    eyes: &Eyes,
+    config: &joiner::Config,
+    cache: &Cache,
+) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    let mut progress = Progress::new("looking at pictures", examples.len());
+    for (index, example) in examples.iter().enumerate() {
+        let bytes = roots.read(example)?;
+        for drawing in 0..DRAWINGS {
+            let content = [b"picture 1".as_slice(), &bytes, &drawing.to_le_bytes()];
+            // What cannot be decoded is left out: a few of the files are damaged or of another kind.
+            let Ok(Drawn { image, place }) = draw(&bytes, &mut Random::new(drawing, bytes.len() as u64)) else { break };
+            let view = cache.view(&content, || eyes.look(&image, config))?;
+            seen.push(Seen { view, noun: example.noun.clone(), said: place.to_owned(), split: example.split });
+        }
+        progress.tell(index + 1, "");
+    }
+    Ok(seen)
+}
+
+/// Views of the sounds in which something of their name is heard, in the words of what is heard.
+///
+/// # Errors
+/// If a file cannot be read, and those of the encoders.
+pub fn sounds(
+    roots: &Roots,
+    examples: &[Example],
+    ears: &Ears,
+    vocabulary: &Vocabulary,
+    cache: &Cache,
+) -> Result<Vec<Seen>> {
+    let mut seen = Vec::new();
+    let mut progress = Progress::new("listening to sounds", examples.len());
+    for (index, example) in examples.iter().enumerate() {
+        let bytes = roots.read(example)?;
+        progress.tell(index + 1, "");
+        let Ok(sound) = decode::decode_sound(bytes.clone(), example.file.to_str()) else { continue };
+        let most = MOST_SECONDS * sound.sample_rate_hz() as usize;
+        let start = sound.samples()[..sound.samples().len().min(most)].to_vec();
+        let sound = bubo::media::Waveform::new(start, sound.sample_rate_hz())?;
+        let view = cache.view(&[b"sound 1", &bytes], || ears.listen(&sound))?;
+        let named = view.hints.iter().find_map(|hint| {
+            let label = ears.labels.get(hint.class)?;
+            let source = facts::sound_source(label);
+            let named = [&example.noun.kind, &example.noun.name];
+            let fits = !source.is_empty() && (named.contains(&&source) || vocabulary.noun(&source).kind == *named[0]);
+            (fits && hint.score >= LEAST_HEARD).then(|| (source, facts::sound_phrase(label)))
+        });
+        if let Some((source, phrase)) = named {
+            let noun = Noun { kind: source.clone(), name: source };
+            let split = if is_test_kind(&noun.kind) { Split::Test } else { example.split };
+            seen.push(Seen { view, noun, said: phrase, split });
+        }
+    }
+    Ok(seen)
+}

@@ -1,0 +1,341 @@
+//! Stage 0 as a task: views of real and simulated pictures or sounds, and what the slots shall say of them.
+
+use anyhow::{Context, Result};
+use bubo::encoders::joiner::{Config, Hint, Joiner};
+use bubo::language::{LanguageModel, Tokenizer};
+use bubo::session::facts;
+use bubo::tensor::{Device as Engine, Tensor};
+use pollster::block_on;
+
+use crate::examples::{Split, is_test_kind};
+use crate::frozen::View;
+use crate::prepare::Seen;
+use crate::random::Random;
+use crate::run::Task;
+use crate::scenes::{Allowed, Placed, Prototypes, random_things};
+use crate::slots::{MOST_THINGS, Said, Slots, hits, nothing, slot_tokens};
+use crate::variables::Variables;
+use crate::vocabulary::{Noun, Vocabulary};
+
+/// Validation examples that are looked at, from the first on.
+const MOST_VALIDATION: usize = 240;
+/// Simulated samples that are looked at beside them.
+const SIMULATED_VALIDATION: usize = 96;
+
+/// A view and what there is to say of it: things of a picture, the main one first, or the sound.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// What the joiner reads.
+    pub view: View,
+    /// What there is.
+    pub said: Vec<Said>,
+}
+
+/// Where samples of one modality come from.
+pub struct Source {
+    /// Sizes of its joiner.
+    pub config: Config,
+    /// The encoder's last layer.
+    pub classifier: (Vec<f32>, Vec<f32>),
+    /// Real ones.
+    pub seen: Vec<Seen>,
+    /// Part of the samples that are simulated, 0..1.
+    pub simulated: f32,
+    vocabulary: Vocabulary,
+    /// Names of the audio encoder's classes; none for pictures.
+    labels: Vec<String>,
+    allowed: Allowed,
+    /// Classes of sounds that have a phrase: class, source, phrase.
+    sound_classes: Vec<(usize, String, String)>,
+    training: Vec<usize>,
+}
+
+fn said_of(noun: &Noun, place: &str) -> Said {
+    Said { kind: noun.kind.clone(), name: noun.name.clone(), place: Some(place.to_owned()) }
+}
+
+impl Source {
+    /// - `labels`: names of the audio encoder's classes; empty for pictures
+    ///
+    /// # Errors
+    /// If the labels that are part of the program are damaged.
+    pub fn new(
+        config: Config,
+        classifier: (Vec<f32>, Vec<f32>),
+        seen: Vec<Seen>,
+        simulated: f32,
+        labels: &[String],
+    ) -> Result<Self> {
+        let vocabulary = Vocabulary::new()?;
+        let known = |nouns: &[Noun]| (0..nouns.len()).filter(|class| !is_test_kind(&nouns[*class].kind)).collect();
+        let allowed = Allowed { tagger: known(&vocabulary.tagger), detector: known(&vocabulary.detector) };
+        let sound_classes = labels.iter().enumerate().filter_map(|(class, label)| {
+            let (source, phrase) = (facts::sound_source(label), facts::sound_phrase(label));
+            (!source.is_empty() && !is_test_kind(&source)).then_some((class, source, phrase))
+        });
+        let sound_classes = sound_classes.collect();
+        let training = (0..seen.len()).filter(|at| seen[*at].split == Split::Training).collect();
+        let labels = labels.to_vec();
+        Ok(Self { config, classifier, seen, simulated, vocabulary, labels, allowed, sound_classes, training })
+    }
+
+    /// Kind and name, or source and phrase, of each class that a hint can be.
+    fn hint_words(&self) -> Vec<(String, String)> {
+        if self.is_sound() {
+            let words = |label: &String| (facts::sound_source(label), facts::sound_phrase(label));
+            return self.labels.iter().map(words).collect();
+        }
+        let nouns = self.vocabulary.tagger.iter().chain(&self.vocabulary.detector);
+        nouns.map(|noun| (noun.kind.clone(), noun.name.clone())).collect()
+    }
+
+    /// Whether these are sounds.
+    pub fn is_sound(&self) -> bool {
+        self.config.detector_labels.is_empty()
+    }
+
+    fn prototypes(&self) -> Prototypes<'_> {
+        Prototypes { classifier: &self.classifier, width: self.config.encoder_width }
+    }
+
+    /// A real example as a sample.
+    pub fn real(&self, seen: &Seen) -> Sample {
+        let said = if self.is_sound() {
+            Said { kind: seen.noun.kind.clone(), name: seen.said.clone(), place: None }
+        } else {
+            said_of(&seen.noun, &seen.said)
+        };
+        Sample { view: seen.view.clone(), said: vec![said] }
+    }
+
+    /// A random sample of the training split.
+    pub fn draw(&self, random: &mut Random) -> Sample {
+        match random.choose(&self.training) {
+            Some(at) if !random.happens(self.simulated) => {
+                let mut sample = self.real(&self.seen[*at]);
+                vary(&mut sample.view, random);
+                sample
+            }
+            _ => self.simulate(random),
+        }
+    }
+
+    /// A simulated sample of kinds that training may know.
+    pub fn simulate(&self, random: &mut Random) -> Sample {
+        if self.is_sound() { self.simulated_sound(random) } else { self.simulated_picture(random) }
+    }
+
+    /// A random picture of that kind from the training split, or else a simulated one if some class is of it.
+    pub fn of_kind(&self, kind: &str, random: &mut Random) -> Option<Sample> {
+        let real: Vec<usize> = self.training.iter().copied().filter(|at| self.seen[*at].noun.kind == kind).collect();
+        if let Some(at) = random.choose(&real) {
+            let mut sample = self.real(&self.seen[*at]);
+            vary(&mut sample.view, random);
+            return Some(sample);
+        }
+        let of_kind = |class: &&usize| self.vocabulary.tagger[**class].kind == kind;
+        let classes: Vec<usize> = self.allowed.tagger.iter().filter(of_kind).copied().collect();
+        let tag = *random.choose(&classes)?;
+        let detection = self.vocabulary.detector.iter().position(|noun| noun.kind == kind);
+        let left = random.between(0.0, 0.5);
+        let things = [Placed { tag: Some(tag), detection, area: [left, 0.2, left + 0.5, 0.9] }];
+        Some(Sample { view: self.prototypes().picture(&things, &self.config, random), said: self.said(&things) })
+    }
+
+    fn said(&self, things: &[Placed]) -> Vec<Said> {
+        let said = |thing: &Placed| {
+            let noun = match (thing.tag, thing.detection) {
+                (Some(class), _) => &self.vocabulary.tagger[class],
+                (None, Some(class)) => &self.vocabulary.detector[class],
+                (None, None) => return None,
+            };
+            let centre = (thing.area[0] + thing.area[2]) / 2.0;
+            let box_px = bubo::media::BoxPx { x0: centre, y0: 0.0, x1: centre, y1: 1.0 };
+            Some(said_of(noun, facts::place(&[box_px], 1)?))
+        };
+        things.iter().filter_map(said).collect()
+    }
+
+    fn simulated_sound(&self, random: &mut Random) -> Sample {
+        let (class, source, phrase) = &self.sound_classes[random.below(self.sound_classes.len())];
+        let other = random.below(self.classifier.1.len());
+        let view = self.prototypes().sound(*class, other, self.config.places, random);
+        Sample { view, said: vec![Said { kind: source.clone(), name: phrase.clone(), place: None }] }
+    }
+
+    fn simulated_picture(&self, random: &mut Random) -> Sample {
+        let things = random_things(&self.vocabulary, &self.allowed, random);
+        let view = self.prototypes().picture(&things, &self.config, random);
+        Sample { view, said: self.said(&things) }
+    }
+
+    /// The split's samples without chance, at most so many.
+    pub fn split(&self, split: Split, most: usize) -> Vec<Sample> {
+        self.seen.iter().filter(|seen| seen.split == split).take(most).map(|seen| self.real(seen)).collect()
+    }
+
+    /// Every token that a slot may have to say.
+    ///
+    /// # Errors
+    /// If the tokeniser refuses a text.
+    pub fn all_targets(&self, tokenizer: &Tokenizer) -> Result<Vec<Vec<u32>>> {
+        let nothing = nothing(tokenizer)?;
+        let places = ["on the left", "in the middle", "on the right"];
+        let nouns = self.vocabulary.tagger.iter().chain(&self.vocabulary.detector);
+        let mut all: Vec<Said> = if self.is_sound() {
+            let said = |(_, source, phrase): &(usize, String, String)| Said {
+                kind: source.clone(),
+                name: phrase.clone(),
+                place: None,
+            };
+            self.sound_classes.iter().map(said).collect()
+        } else {
+            nouns.map(|noun| said_of(noun, places[0])).collect()
+        };
+        all.extend(self.seen.iter().flat_map(|seen| self.real(seen).said));
+        all.extend(places.map(|place| Said { kind: String::new(), name: String::new(), place: Some(place.into()) }));
+        all.iter().map(|said| slot_tokens(tokenizer, Some(said), !self.is_sound(), nothing)).collect()
+    }
+}
+
+/// The small changes that another look or another microphone would bring.
+fn vary(view: &mut View, random: &mut Random) {
+    let gain = (0.1 * random.normal()).exp();
+    for x in &mut view.features {
+        if *x > 0.0 {
+            *x *= gain * (1.0 + 0.1 * (random.unit() - 0.5));
+        }
+    }
+    for Hint { score, .. } in &mut view.hints {
+        *score = (*score * (0.15 * random.normal()).exp()).clamp(0.0, 1.0);
+    }
+    // A hint is missed now and then, so that not everything hangs on it.
+    if random.happens(0.15) && !view.hints.is_empty() {
+        view.hints.remove(random.below(view.hints.len()));
+    }
+}
+
+/// Features and hints of samples as a joiner takes them.
+///
+/// # Errors
+/// If views are not of the joiner's size.
+pub fn batch_of(samples: &[&View], config: &Config) -> Result<(Tensor, Vec<Vec<Hint>>)> {
+    let features: Vec<f32> = samples.iter().flat_map(|view| &view.features).copied().collect();
+    let dims = [samples.len(), config.places, config.encoder_width];
+    let hints = samples.iter().map(|view| view.hints.clone()).collect();
+    Ok((Tensor::from_f32(&features, &dims, &Engine::Cpu)?, hints))
+}
+
+/// Targets of a sample's slots.
+///
+/// # Errors
+/// If the tokeniser refuses a text.
+pub fn targets(tokenizer: &Tokenizer, sample: &Sample, is_sound: bool, nothing: u32) -> Result<Vec<u32>> {
+    if is_sound {
+        return slot_tokens(tokenizer, sample.said.first(), false, nothing);
+    }
+    let mut ids = Vec::new();
+    for at in 0..MOST_THINGS {
+        ids.extend(slot_tokens(tokenizer, sample.said.get(at), true, nothing)?);
+    }
+    Ok(ids)
+}
+
+/// Stage 0.
+pub struct SlotTask {
+    source: Source,
+    variables: Variables,
+    joiner: Joiner,
+    slots: Slots,
+    tokenizer: Tokenizer,
+    batch: usize,
+}
+
+impl SlotTask {
+    /// Starts from random weights.
+    ///
+    /// # Errors
+    /// Those of the models.
+    pub fn new(source: Source, model: LanguageModel, batch: usize, seed: u64) -> Result<Self> {
+        let mut random = Random::new(seed, u64::MAX);
+        let mean = mean_embedding(&model)?;
+        let meanings = meanings(&source, &model, &mean)?;
+        let variables = Variables::joiner(&source.config, &meanings, &mean, &mut random)?;
+        let joiner = Joiner::load(&source.config, &variables.weights()?)?;
+        let slots = Slots::new(&model, &source.all_targets(&model.tokenizer)?)?;
+        Ok(Self { source, variables, joiner, slots, tokenizer: model.tokenizer, batch })
+    }
+
+    fn embeddings(&self, samples: &[Sample]) -> Result<candle_core::Tensor> {
+        let views: Vec<&View> = samples.iter().map(|sample| &sample.view).collect();
+        let (features, hints) = batch_of(&views, &self.source.config)?;
+        let embeddings = self.joiner.forward(&features, &hints)?;
+        embeddings.as_candle().cloned().context("training runs on the processor")
+    }
+
+    fn targets(&self, samples: &[Sample]) -> Result<Vec<Vec<u32>>> {
+        let (is_sound, nothing) = (self.source.is_sound(), self.slots.nothing());
+        samples.iter().map(|sample| targets(&self.tokenizer, sample, is_sound, nothing)).collect()
+    }
+}
+
+/// For each class that a hint can be, the mean embedding of its kind's tokens and that of its name's, without what all
+/// tokens have in common.
+fn meanings(source: &Source, model: &LanguageModel, mean: &[f32]) -> Result<Vec<f32>> {
+    let mut out = Vec::new();
+    for (kind, name) in source.hint_words() {
+        for text in [kind, name] {
+            let ids = model.tokenizer.encode(&format!(" {text}"))?;
+            let numbers = block_on(model.llama.embed(&ids)?.to_f32())?;
+            let mut sum = vec![0.0; mean.len()];
+            for row in numbers.chunks_exact(mean.len()) {
+                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x / ids.len() as f32);
+            }
+            out.extend(sum.iter().zip(mean).map(|(x, mean)| x - mean));
+        }
+    }
+    Ok(out)
+}
+
+/// Mean over a sample of the language model's tokens.
+fn mean_embedding(model: &LanguageModel) -> Result<Vec<f32>> {
+    let ids: Vec<u32> = (0..model.tokenizer.vocabulary_size() as u32).step_by(7).collect();
+    let numbers = block_on(model.llama.embed(&ids)?.to_f32())?;
+    let width = model.llama.config().hidden_size;
+    let mut mean = vec![0.0; width];
+    for row in numbers.chunks_exact(width) {
+        mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x / ids.len() as f32);
+    }
+    Ok(mean)
+}
+
+impl Task for SlotTask {
+    fn variables(&self) -> &Variables {
+        &self.variables
+    }
+
+    fn loss(&self, random: &mut Random) -> Result<candle_core::Tensor> {
+        let samples: Vec<Sample> = (0..self.batch).map(|_| self.source.draw(random)).collect();
+        self.slots.loss(&self.embeddings(&samples)?, &self.targets(&samples)?)
+    }
+
+    /// Real examples that are not learnt from, and simulated ones: of sounds there are hardly any real ones.
+    fn validate(&self) -> Result<Vec<(String, f64)>> {
+        let real = self.source.split(Split::Validation, MOST_VALIDATION);
+        let mut random = Random::new(0, 0);
+        let simulated: Vec<Sample> = (0..SIMULATED_VALIDATION).map(|_| self.source.simulate(&mut random)).collect();
+        let mut scores = self.score(&real)?;
+        scores.extend(self.score(&simulated)?.into_iter().map(|(name, x)| (format!("simulated {name}"), x)));
+        Ok(scores)
+    }
+}
+
+impl SlotTask {
+    fn score(&self, samples: &[Sample]) -> Result<Vec<(String, f64)>> {
+        let mut found = Vec::new();
+        for chunk in samples.chunks(self.batch.max(1)) {
+            found.extend(self.slots.read_out(&self.embeddings(chunk)?.detach())?);
+        }
+        Ok(hits(&found, &self.targets(samples)?))
+    }
+}

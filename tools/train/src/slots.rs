@@ -1,0 +1,158 @@
+//! Stage 0: each query of a joiner learns to be a certain token of what is there, without the language model.
+//!
+//! Slots of a picture: for each of two things its kind (2 tokens), its name (4) and its place (1). Slots of a sound: its
+//! source (2 tokens) and how it is said (4). What is not used says "nothing": a full stop.
+
+use anyhow::{Context, Result};
+use bubo::language::{LanguageModel, Tokenizer};
+use candle_core::{D, Device, Tensor};
+use pollster::block_on;
+
+/// Tokens of a kind or a source, and of a name or a phrase.
+const KIND: usize = 2;
+const NAME: usize = 4;
+/// Slots of one thing in a picture.
+pub const THING_SLOTS: usize = KIND + NAME + 1;
+/// Things in a picture that have slots.
+pub const MOST_THINGS: usize = 2;
+/// Slots of a sound.
+pub const SOUND_SLOTS: usize = KIND + NAME;
+/// Kinds count for more than names: who calls a poodle a dog is right.
+const KIND_WEIGHT: f32 = 2.0;
+/// Part of the squared distance in the loss.
+const DISTANCE_SHARE: f64 = 0.5;
+/// Divides products of embeddings, in units of their variance, to make logits of a likely range.
+const SOFTNESS: f64 = 60.0;
+
+/// What the slots of one thing or sound shall say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Kind or source.
+    pub kind: String,
+    /// Name or phrase.
+    pub name: String,
+    /// Of a thing: `on the left`, `in the middle`, `on the right`.
+    pub place: Option<String>,
+}
+
+/// The tokens that slots can be, with their embeddings.
+#[derive(Debug)]
+pub struct Slots {
+    /// Ids of the tokens in use, sorted.
+    tokens: Vec<u32>,
+    /// `[tokens, hidden_size]`
+    table: Tensor,
+    variance: f64,
+    nothing: u32,
+}
+
+fn encode(tokenizer: &Tokenizer, text: &str, count: usize, nothing: u32) -> Result<Vec<u32>> {
+    // With a space in front, as within a sentence.
+    let mut ids = tokenizer.encode(&format!(" {text}"))?;
+    ids.resize(count, nothing);
+    Ok(ids)
+}
+
+/// Token ids of the slots of one thing or sound.
+///
+/// # Errors
+/// If the tokeniser refuses a text.
+pub fn slot_tokens(tokenizer: &Tokenizer, said: Option<&Said>, with_place: bool, nothing: u32) -> Result<Vec<u32>> {
+    let Some(said) = said else { return Ok(vec![nothing; KIND + NAME + usize::from(with_place)]) };
+    let mut ids = encode(tokenizer, &said.kind, KIND, nothing)?;
+    ids.extend(encode(tokenizer, &said.name, NAME, nothing)?);
+    if with_place {
+        let place = said.place.as_deref().and_then(|place| place.rsplit(' ').next()).unwrap_or_default();
+        ids.extend(encode(tokenizer, place, 1, nothing)?);
+    }
+    Ok(ids)
+}
+
+impl Slots {
+    /// All tokens that `targets` use.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn new(model: &LanguageModel, targets: &[Vec<u32>]) -> Result<Self> {
+        let nothing = nothing(&model.tokenizer)?;
+        let mut tokens: Vec<u32> = targets.iter().flatten().copied().chain([nothing]).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        let numbers = block_on(model.llama.embed(&tokens)?.to_f32())?;
+        let variance = numbers.iter().map(|x| f64::from(x * x)).sum::<f64>() / numbers.len().max(1) as f64;
+        let table = Tensor::from_vec(numbers, (tokens.len(), ()), &Device::Cpu)?;
+        Ok(Self { tokens, table, variance, nothing })
+    }
+
+    fn index(&self, id: u32) -> Result<u32> {
+        let at = self.tokens.binary_search(&id).ok().context("a target that is not among the slots' tokens")?;
+        Ok(u32::try_from(at)?)
+    }
+
+    /// Logits over the tokens in use.
+    fn logits(&self, embeddings: &Tensor) -> Result<Tensor> {
+        let (batch, slots, width) = embeddings.dims3()?;
+        let flat = embeddings.reshape((batch * slots, width))?;
+        Ok((flat.matmul(&self.table.t()?)? / (SOFTNESS * self.variance))?)
+    }
+
+    /// Cross-entropy over the tokens in use plus squared distance.
+    ///
+    /// - `embeddings`: `[batch, slots, hidden_size]`
+    /// - `targets`: token ids of every slot, for each of the batch
+    ///
+    /// # Errors
+    /// If a target is not among the tokens in use.
+    pub fn loss(&self, embeddings: &Tensor, targets: &[Vec<u32>]) -> Result<Tensor> {
+        let ids = targets.iter().flatten().map(|id| self.index(*id)).collect::<Result<Vec<u32>>>()?;
+        let slots = targets.first().map_or(0, Vec::len);
+        let group = if slots == SOUND_SLOTS { SOUND_SLOTS } else { THING_SLOTS };
+        let weights: Vec<f32> =
+            (0..ids.len()).map(|at| if at % slots % group < KIND { KIND_WEIGHT } else { 1.0 }).collect();
+        let total: f32 = weights.iter().sum();
+        let weights = Tensor::from_vec(weights, ids.len(), &Device::Cpu)?;
+        let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu)?;
+        let chances = candle_nn::ops::log_softmax(&self.logits(embeddings)?, D::Minus1)?;
+        let chosen = chances.gather(&ids.unsqueeze(1)?, 1)?.squeeze(1)?;
+        let entropy = (chosen.mul(&weights)?.sum_all()?.neg()? / f64::from(total))?;
+        let wanted = self.table.index_select(&ids, 0)?.reshape(embeddings.shape())?;
+        let distance = ((embeddings - wanted)?.sqr()?.mean_all()? / self.variance)?;
+        Ok((entropy + distance * DISTANCE_SHARE)?)
+    }
+
+    /// The likeliest token of every slot, for each of the batch.
+    ///
+    /// # Errors
+    /// Those of the tensors.
+    pub fn read_out(&self, embeddings: &Tensor) -> Result<Vec<Vec<u32>>> {
+        let (_, slots, _) = embeddings.dims3()?;
+        let best = self.logits(embeddings)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        Ok(best.chunks(slots).map(|row| row.iter().map(|at| self.tokens[*at as usize]).collect()).collect())
+    }
+
+    /// The token of an unused slot.
+    pub fn nothing(&self) -> u32 {
+        self.nothing
+    }
+}
+
+/// The token of an unused slot: a full stop.
+///
+/// # Errors
+/// If the tokeniser has none.
+pub fn nothing(tokenizer: &Tokenizer) -> Result<u32> {
+    tokenizer.encode(".")?.first().copied().context("the tokeniser has no full stop")
+}
+
+/// Shares of rows whose kind, name and place (of things) are all right, of the first thing or sound.
+pub fn hits(found: &[Vec<u32>], targets: &[Vec<u32>]) -> Vec<(String, f64)> {
+    let share = |from: usize, to: usize| {
+        let right = found.iter().zip(targets).filter(|(found, target)| found.get(from..to) == target.get(from..to));
+        right.count() as f64 / targets.len().max(1) as f64
+    };
+    let mut shares = vec![("kind".to_owned(), share(0, KIND)), ("name".to_owned(), share(KIND, KIND + NAME))];
+    if targets.first().is_some_and(|target| target.len() != SOUND_SLOTS) {
+        shares.push(("place".to_owned(), share(KIND + NAME, THING_SLOTS)));
+    }
+    shares
+}
