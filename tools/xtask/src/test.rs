@@ -33,8 +33,11 @@ const ALL: [Step; 7] = [Step::Tidy, Step::Format, Step::Lint, Step::Bundle, Step
 
 /// The workspace in pieces, whose shared dependencies have different features: compiled together, as `--workspace`
 /// does, they would need one more copy of everything.
-const SELECTIONS: [&[&str]; 3] =
-    [&["--package", "bubo", "--package", "bubo-cli"], &["--package", "xtask"], &["--package", "kernel-bench"]];
+const SELECTIONS: [&[&str]; 3] = [
+    &["--package", "bubo", "--package", "bubo-cli", "--package", "bubo-train"],
+    &["--package", "xtask"],
+    &["--package", "kernel-bench"],
+];
 
 /// How a step ended: its error if it failed, what its runner said last, and how long it took.
 struct Outcome {
