@@ -4,6 +4,7 @@ pub mod efficientnet;
 pub mod eva_vit;
 pub mod imagebind;
 pub mod joiner;
+pub mod projector;
 pub mod qformer;
 pub mod yamnet;
 

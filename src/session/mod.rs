@@ -155,7 +155,7 @@ impl Session {
     /// Whether questions can be answered.
     pub fn can_answer(&self) -> bool {
         let models = self.models.borrow();
-        models.language.is_some() && models.embedder.is_some()
+        models.language.is_some()
     }
 
     /// The picture of the conversation, if there is one.
@@ -174,7 +174,10 @@ impl Session {
     /// [`Error::Input`] while the networks for pictures are not loaded; [`Error::Cancelled`]; those of the engine. The
     /// picture that was there then stays.
     pub async fn add_image(&self, image: &RgbImage, host: &dyn Host, events: Sink<'_>) -> Result<Rc<Scene>> {
-        let joiner = self.models.borrow().image_joiner.clone();
+        let (joiner, encoder, qformer) = {
+            let models = self.models.borrow();
+            (models.image_joiner.clone(), models.image_encoder.clone(), models.image_qformer.clone())
+        };
         let (tagger, detector, segmenter) = {
             let models = self.models.borrow();
             match (&models.tagger, &models.detector, &models.segmenter) {
@@ -187,9 +190,13 @@ impl Session {
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
-        let embeddings = match &joiner {
-            Some(joiner) => joining::embed_picture(joiner, &*tagger, image, &detections).await?,
-            None => None,
+        let embeddings = match (&joiner, encoder, qformer) {
+            (_, Some(encoder), Some(qformer)) => {
+                host.breathe().await?;
+                Some(qformer.forward(&encoder.encode(image)?)?)
+            }
+            (Some(joiner), ..) => joining::embed_picture(joiner, &*tagger, image, &detections).await?,
+            _ => None,
         };
         let found = combined(detections, tags);
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
@@ -218,7 +225,10 @@ impl Session {
             (models.audio_encoder.clone().ok_or_else(|| not_loaded("sounds"))?, models.ears.clone())
         };
         events(Event::Stage { stage: Stage::Listen, done: 0, total: 1 });
-        let joiner = self.models.borrow().audio_joiner.clone();
+        let (joiner, qformer) = {
+            let models = self.models.borrow();
+            (models.audio_joiner.clone(), models.audio_qformer.clone())
+        };
         let (tags, features, embeddings) = match ears {
             Some(ears) => {
                 let listened = ears.listen(sound, host).await?;
@@ -227,7 +237,9 @@ impl Session {
             }
             None => {
                 host.breathe().await?;
-                (Vec::new(), encoder.encode(sound)?, None)
+                let features = encoder.encode(sound)?;
+                let embeddings = qformer.map(|qformer| qformer.forward(&features)).transpose()?;
+                (Vec::new(), features, embeddings)
             }
         };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
@@ -285,15 +297,13 @@ impl Session {
         }
         let (language, embedder) = {
             let models = self.models.borrow();
-            match (&models.language, &models.embedder) {
-                (Some(language), Some(embedder)) => (Rc::clone(language), Rc::clone(embedder)),
-                _ => return Err(not_loaded("questions")),
-            }
+            let language = models.language.clone().ok_or_else(|| not_loaded("questions"))?;
+            (language, models.embedder.clone())
         };
         let started = host.now_ms();
         let (scene, heard) = (self.scene(), self.heard());
         let mut draft = Draft::default();
-        let turn = Turn { session: self, language: &language, embedder: &embedder, options, host, events };
+        let turn = Turn { session: self, language: &language, embedder: embedder.as_deref(), options, host, events };
         turn.answer(question, scene.as_deref(), heard.as_deref(), &mut draft).await?;
         let entities = turn.entities(&draft.text, scene.as_deref(), &mut draft.cancelled).await?;
         for entity in &entities {
@@ -312,7 +322,8 @@ impl Session {
             Some(place) => talk.threads.swap_remove(place).1,
             None => {
                 let mut chat = Chat::new(Rc::clone(language));
-                if topic != Topic::Everything || talk.scene.is_some() || talk.heard.is_some() {
+                let shown = topic != Topic::Everything || talk.scene.is_some() || talk.heard.is_some();
+                if shown && !self.models.borrow().reads_embeddings() {
                     chat.set_system(SYSTEM);
                 }
                 chat

@@ -3,10 +3,11 @@
 use std::rc::Rc;
 
 use crate::bundle::LoadedPart;
-use crate::encoders::AudioEncoder;
 use crate::encoders::imagebind::ImageBindAudio;
 use crate::encoders::joiner::Joiner;
+use crate::encoders::projector::ProjectedQFormer;
 use crate::encoders::yamnet::Yamnet;
+use crate::encoders::{AudioEncoder, ImageEncoder, load_image_encoder};
 use crate::error::{Error, Result};
 use crate::grounding::matcher::Embedder;
 use crate::grounding::{Detector, Segmenter, Tagger, detector, segmenter, tagger};
@@ -19,6 +20,10 @@ pub(super) struct Models {
     pub tagger: Option<Rc<dyn Tagger>>,
     pub detector: Option<Rc<dyn Detector>>,
     pub segmenter: Option<Rc<dyn Segmenter>>,
+    /// Makes features of pictures for [`image_qformer`](Self::image_qformer).
+    pub image_encoder: Option<Rc<dyn ImageEncoder>>,
+    pub image_qformer: Option<Rc<ProjectedQFormer>>,
+    pub audio_qformer: Option<Rc<ProjectedQFormer>>,
     /// Makes features of sounds.
     pub audio_encoder: Option<Rc<dyn AudioEncoder>>,
     /// The same network, where it also knows what a sound is.
@@ -36,6 +41,9 @@ impl Models {
             "tagger" => self.tagger = Some(tagger::load(part)?),
             "detector" => self.detector = Some(detector::load(part)?),
             "segmenter" => self.segmenter = Some(segmenter::load(part)?),
+            "image_encoder" => self.image_encoder = Some(load_image_encoder(part)?),
+            "image_qformer" => self.image_qformer = Some(Rc::new(load_qformer(part)?)),
+            "audio_qformer" => self.audio_qformer = Some(Rc::new(load_qformer(part)?)),
             "audio_encoder" => self.install_audio_encoder(part)?,
             "image_joiner" => self.image_joiner = Some(Rc::new(load_joiner(part)?)),
             "audio_joiner" => self.audio_joiner = Some(Rc::new(load_joiner(part)?)),
@@ -44,6 +52,11 @@ impl Models {
             other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
         }
         Ok(())
+    }
+
+    /// Whether the language model was taught to read pictures and sounds as BuboGPT's was, so that it needs nothing in words.
+    pub fn reads_embeddings(&self) -> bool {
+        self.image_qformer.is_some() || self.audio_qformer.is_some()
     }
 
     fn install_audio_encoder(&mut self, part: &LoadedPart<Weights>) -> Result<()> {
@@ -64,6 +77,11 @@ impl Models {
         }
         Ok(())
     }
+}
+
+fn load_qformer(part: &LoadedPart<Weights>) -> Result<ProjectedQFormer> {
+    check_model(part, "qformer")?;
+    ProjectedQFormer::load(&part.config()?, &part.weights)
 }
 
 fn load_joiner(part: &LoadedPart<Weights>) -> Result<Joiner> {

@@ -117,7 +117,8 @@ fn forget_question(chat: &mut Chat, first: bool) {
 pub(super) struct Turn<'a> {
     pub session: &'a Session,
     pub language: &'a Rc<LanguageModel>,
-    pub embedder: &'a Embedder,
+    /// Bundles can do without: then only the word lists tie phrases to things.
+    pub embedder: Option<&'a Embedder>,
     pub options: &'a AskOptions,
     pub host: &'a dyn Host,
     pub events: Sink<'a>,
@@ -132,23 +133,26 @@ impl Turn<'_> {
         heard: Option<&Heard>,
         draft: &mut Draft,
     ) -> Result<()> {
+        // BuboGPT's language model looks and listens by itself, and is asked as people ask it.
+        let alone = self.session.models.borrow().reads_embeddings();
         let kind = match Question::parse(question) {
-            _ if scene.is_none() && heard.is_none() => Question::Open,
+            _ if alone || (scene.is_none() && heard.is_none()) => Question::Open,
             // With a picture and a sound, "what is it" means both.
             Question::Identity(None) if scene.is_some() && heard.is_some() => {
                 Question::Describe { picture: true, sound: true }
             }
             kind => kind,
         };
-        let matcher = Matcher { embedder: Some(self.embedder), vote: None };
+        let matcher = Matcher { embedder: self.embedder, vote: None };
         if self.options.evidence
             && let Some((evidence, text)) = evidence::answer(&kind, scene, heard, &matcher).await?
         {
             self.say_evidence(evidence, &text, draft);
             return Ok(());
         }
-        let picture = scene.filter(|_| self.options.facts).and_then(Facts::of_scene);
-        let sound = heard.filter(|_| self.options.facts).and_then(Facts::of_sound);
+        let told = self.options.facts && !alone;
+        let picture = scene.filter(|_| told).and_then(Facts::of_scene);
+        let sound = heard.filter(|_| told).and_then(Facts::of_sound);
         let seen: Vec<Shown<'_>> = self.shown(ModalityKind::Image, scene.and_then(|scene| scene.embeddings.as_ref()));
         let played: Vec<Shown<'_>> = self.shown(ModalityKind::Audio, heard.and_then(|heard| heard.embeddings.as_ref()));
         match kind {
@@ -305,14 +309,14 @@ impl Turn<'_> {
         let Some(scene) = scene else { return Ok(Vec::new()) };
         (self.events)(Event::Stage { stage: Stage::Match, done: 0, total: 1 });
         let voter = Voter { chat: Chat::new(Rc::clone(self.language)), host: self.host };
-        let matcher = Matcher { embedder: Some(self.embedder), vote: Some(&voter) };
+        let matcher = Matcher { embedder: self.embedder, vote: Some(&voter) };
         let chat = self.session.talk.borrow_mut().pairing.take().unwrap_or_else(|| Chat::new(Rc::clone(self.language)));
         let asked = AskedModel { chat: &chat, host: self.host, examples: PAIRING_EXAMPLES };
         let matched = match matcher.entities_by(self.options.matching, &asked, answer, &scene.names()).await {
             // After a stop the phrases are still coloured as far as that takes no vote.
             Err(Error::Cancelled) => {
                 *cancelled = true;
-                Matcher { embedder: Some(self.embedder), vote: None }.entities(answer, &scene.names()).await
+                Matcher { embedder: self.embedder, vote: None }.entities(answer, &scene.names()).await
             }
             // An answer that is too long to be asked about.
             Err(Error::Input(_)) => matcher.entities(answer, &scene.names()).await,

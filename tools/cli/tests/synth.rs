@@ -3,11 +3,15 @@
 use std::path::Path;
 
 use bubo::bundle::{Manifest, Scheme};
+use bubo::media::{RgbImage, Waveform};
+use bubo::session::AskOptions;
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bundle;
 use bubo_cli::convert::models::MODELS;
+use bubo_cli::host::CommandLine;
 use bubo_cli::plan::{self, Adapter};
+use bubo_cli::run::open_session;
 use bubo_cli::synth::{Request, synth, synth_like};
 
 fn request(segmenter: &str, seed: u64) -> Request {
@@ -38,6 +42,34 @@ fn every_model_loads_what_was_written_for_it() {
             part.weights.finish().unwrap_or_else(|error| panic!("{}: {error:#}", entry.name));
         }
     }
+}
+
+/// Eight parts of the paper's system at work together: tags to boxes to masks, and both embeddings in one prompt.
+#[test]
+fn the_papers_system_answers_about_a_picture_and_a_sound() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(&request("mobile_sam", 1), folder.path());
+    let session = pollster::block_on(open_session(folder.path(), Device::Cpu)).expect("it loads");
+    let host = CommandLine::default();
+    let pixels: Vec<u8> = (0..97 * 61 * 3).map(|at| (at * 7 % 251) as u8).collect();
+    let image = RgbImage::new(97, 61, pixels).expect("the sizes fit");
+    let samples: Vec<f32> = (0..16_000 * 6).map(|at| (at as f32 * 0.2).sin() * 0.3).collect();
+    let sound = Waveform::new(samples, 16_000).expect("six seconds");
+    let options = AskOptions { max_tokens: 4, ..AskOptions::default() };
+    let asked = |question: &str| {
+        let export = pollster::block_on(session.ask(question, &options, &host, &|_| {})).expect("an answer");
+        assert!(!export.stats.contains_key("evidence"), "the language model itself answers");
+        export.stats["prefill_tokens"].as_u64().expect("a count")
+    };
+    let alone = asked("What is it?");
+    let scene = pollster::block_on(session.add_image(&image, &host, &|_| {})).expect("it is looked at");
+    let queries = scene.embeddings.as_ref().expect("a picture's embeddings").dims()[1] as u64;
+    assert!(scene.things.iter().all(|thing| (thing.mask.width(), thing.mask.height()) == (97, 61)));
+    pollster::block_on(session.add_audio(&sound, &host, &|_| {})).expect("it is listened to");
+    let both = asked("What is it?");
+    assert!(both > alone + 2 * queries, "{both} tokens with embeddings, {alone} without");
+    let again = asked("Why?");
+    assert!(again < both, "what was read is remembered: {again} of {both}");
 }
 
 #[test]

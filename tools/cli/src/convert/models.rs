@@ -11,12 +11,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use bubo::encoders::eva_vit::EvaVit;
 use bubo::encoders::imagebind::ImageBindAudio;
-use bubo::encoders::qformer::{self, QFormer};
+use bubo::encoders::projector::ProjectedQFormer;
 use bubo::grounding::detector::grounding_dino::{self as dino, GroundingDino};
 use bubo::grounding::segmenter::sam::{self, Sam};
 use bubo::grounding::tagger::ram::{self as tagger, Ram};
 use bubo::language::Llama;
-use bubo::nn::{Asked, Linear, Weights};
+use bubo::nn::{Asked, Weights};
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
@@ -283,10 +283,7 @@ fn qformer_config(shapes: &Shapes, encoder_width: usize) -> Json {
 }
 
 fn load_qformer(config: &Json, weights: &Weights) -> Result<Box<dyn Any>> {
-    let sizes: qformer::Config = parsed(config)?;
-    let width: usize = parsed(&config["projector_width"])?;
-    let projector = Linear::load(&weights.pp("projector").pp("fc"), sizes.hidden_size, width)?;
-    Ok(Box::new((QFormer::load(&sizes, weights)?, projector)))
+    Ok(Box::new(ProjectedQFormer::load(&parsed(config)?, weights)?))
 }
 
 #[cfg(test)]
