@@ -83,7 +83,13 @@ async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Resu
 /// The things that a question is about: those of the name, else those of the most confident tag.
 async fn things_meant(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
     match noun {
-        Some(noun) => things_called(noun, scene, matcher).await,
+        Some(noun) => {
+            let called = things_called(noun, scene, matcher).await?;
+            // With several kinds of animals in the picture, no single one is "the animal"; the surest is meant.
+            let of_kind =
+                || (0..scene.things.len()).filter(|thing| is_kind_of(&scene.things[*thing].tag, noun)).collect();
+            Ok(if called.is_empty() { of_kind() } else { called })
+        }
         None => {
             let Some(first) = scene.things.first() else { return Ok(Vec::new()) };
             Ok((0..scene.things.len()).filter(|thing| scene.things[*thing].tag == first.tag).collect())
