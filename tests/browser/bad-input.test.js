@@ -119,7 +119,7 @@ for (const [name, address, expected] of wrongBundles) {
 }
 
 test("a manifest of an unknown format", SLOW, async () => {
-  const tab = await openPage("pkg/index.d.ts");
+  const tab = await openPage("pkg/package.json");
   await tab.page.route("**/bundle.json", (route) => route.fulfill({ json: { format: 99, parts: {}, shards: [] } }));
   await tab.page.goto("");
   assert.match(await sentence(tab.page), /format is 99.*knows 1/);
@@ -127,7 +127,7 @@ test("a manifest of an unknown format", SLOW, async () => {
 });
 
 test("a shard with one flipped bit is named, and a good one mends it", SLOW, async () => {
-  const tab = await openPage("pkg/index.d.ts");
+  const tab = await openPage("pkg/package.json");
   const { page } = tab;
   await page.evaluate(async () => {
     const root = await navigator.storage.getDirectory();
