@@ -10,7 +10,7 @@ import { openBrowser, partFile } from "./harness.js";
 
 const browser = await openBrowser();
 try {
-  const { page } = await browser.open("pkg/index.d.ts");
+  const { page } = await browser.open("pkg/package.json");
   page.setDefaultTimeout(0);
   const picture = (await readFile(partFile("photographs", "astronaut.png"))).toString("base64");
   const figures = await page.evaluate(measure, picture);

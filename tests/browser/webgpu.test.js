@@ -9,7 +9,7 @@ let browser;
 let tab;
 before(async () => {
   browser = await openBrowser();
-  tab = await browser.open("pkg/index.d.ts");
+  tab = await browser.open("pkg/package.json");
 });
 after(() => browser?.close());
 
