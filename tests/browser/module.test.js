@@ -14,7 +14,7 @@ after(() => browser?.close());
 test("the wasm module loads and says its version", async () => {
   const manifest = await readFile(new URL("../../Cargo.toml", import.meta.url), "utf8");
   const expected = /^version = "(.+)"$/m.exec(manifest)[1];
-  const tab = await browser.open("pkg/dist/bubo.d.ts");
+  const tab = await browser.open("pkg/package.json");
   const version = await tab.page.evaluate(async () => {
     const module = await import("/pkg/dist/bubo.js");
     await module.default();
@@ -26,7 +26,7 @@ test("the wasm module loads and says its version", async () => {
 });
 
 test("the site is cross-origin isolated and the browser offers WebGPU", async () => {
-  const tab = await browser.open("pkg/dist/bubo.d.ts");
+  const tab = await browser.open("pkg/package.json");
   const offered = await tab.page.evaluate(async () => {
     const adapter = await navigator.gpu?.requestAdapter();
     return { isolated: crossOriginIsolated, storage: "getDirectory" in navigator.storage, adapter: adapter != null };
@@ -36,7 +36,7 @@ test("the site is cross-origin isolated and the browser offers WebGPU", async ()
 });
 
 test("messages from the page arrive, also those sent before the wait", async () => {
-  const tab = await browser.open("pkg/dist/bubo.d.ts");
+  const tab = await browser.open("pkg/package.json");
   await tab.page.evaluate(async () => {
     await report({ type: "first" });
     setTimeout(() => report({ type: "second", value: 2 }), 50);
