@@ -75,7 +75,7 @@ test("a recording becomes the sound", SLOW, async () => {
   await page.waitForTimeout(2500);
   await page.click("#record");
   await page.waitForSelector("#sound-view:not([hidden])", SLOW);
-  await page.waitForFunction(() => /^(Heard|Nothing)/.test(document.querySelector("#sound-status").textContent), null, SLOW);
+  await page.waitForFunction(() => /^(What it hears|Nothing)/.test(document.querySelector("#sound-status").textContent), null, SLOW);
   assert.doesNotMatch(await page.textContent("#heard"), /train/i);
   const length_s = await page.evaluate(() => Number(document.querySelector("#seek").max));
   assert.ok(length_s > 1 && length_s < 10, `${length_s} s were recorded`);
