@@ -202,7 +202,9 @@ impl Heard {
     /// The spans of the labels that are heard most, in the order of time; too general labels only if there are no others.
     fn spans(&self) -> Vec<&SoundTag> {
         let mut labels: Vec<&str> = self.ranked().into_iter().map(|(label, _)| label).collect();
-        labels.sort_by_key(|label| facts::is_general_sound(label));
+        if labels.iter().any(|label| !facts::is_general_sound(label)) {
+            labels.retain(|label| !facts::is_general_sound(label));
+        }
         labels.truncate(MOST_SHOWN_SOUNDS);
         let mut spans: Vec<&SoundTag> = self.tags.iter().filter(|tag| labels.contains(&tag.label.as_str())).collect();
         spans.sort_by(|a, b| a.start_s.total_cmp(&b.start_s));
@@ -246,5 +248,35 @@ impl Heard {
             end_s: *end_s,
         });
         exported.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encoders::Features;
+    use crate::tensor::Device;
+
+    fn heard(tags: &[(&str, f32, f32, f32)]) -> Heard {
+        let tag = |&(label, score, start_s, end_s): &(&str, f32, f32, f32)| SoundTag {
+            label: label.into(),
+            score,
+            start_s,
+            end_s,
+        };
+        let tokens = Tensor::zeros(&[1, 1, 1], &Device::Cpu).expect("one number");
+        let features = Features { tokens };
+        Heard { tags: tags.iter().map(tag).collect(), features, duration_s: 5.0, embeddings: None }
+    }
+
+    #[test]
+    fn what_is_heard_for_long_counts_for_more() {
+        let train = heard(&[("Bird", 1.0, 3.9, 4.8), ("Train", 0.9, 0.0, 4.4), ("Vehicle", 0.96, 0.0, 4.4)]);
+        assert_eq!(train.labels(), ["Train"]);
+        let shown: Vec<String> = train.shown().into_iter().map(|sound| sound.tag).collect();
+        assert_eq!(shown, ["Train", "Bird"], "in the order of time, without what says too little");
+        let only: Vec<String> =
+            heard(&[("Animal", 0.9, 0.0, 1.0)]).shown().into_iter().map(|sound| sound.tag).collect();
+        assert_eq!(only, ["Animal"]);
     }
 }
