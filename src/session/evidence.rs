@@ -20,6 +20,11 @@ pub async fn answer(
     Ok(match question {
         Question::Identity(kind) => match (scene, heard) {
             (Some(scene), None) => Some((Evidence::Identity, identity(kind.as_deref(), scene, matcher).await?)),
+            (Some(scene), Some(heard)) => {
+                let seen = identity(kind.as_deref(), scene, matcher).await?;
+                let said = heard.facts().map(|said| format!(" I hear {said}.")).unwrap_or_default();
+                Some((Evidence::Identity, format!("{seen}{said}")))
+            }
             (None, Some(heard)) => {
                 heard.facts().map(|said| (Evidence::Identity, format!("It is the sound of {said}.")))
             }
