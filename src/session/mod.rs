@@ -37,9 +37,9 @@ use turn::{Draft, Turn};
 pub const SYSTEM: &str =
     "You answer questions about a picture and a sound in one short sentence, using only the facts given.";
 
-/// Confidence below which a sound's tag is not shown.
+/// Confidence below which a sound's tag is not kept.
 const LEAST_SOUND_SCORE: f32 = 0.2;
-/// Tags of one moment of a sound that are shown at the most.
+/// Spans of tags of a sound that are kept at the most; of which labels they are shown, [`scene`] decides.
 const MOST_SOUND_TAGS: usize = 24;
 
 /// Takes events as they happen.
@@ -68,7 +68,7 @@ pub struct AskOptions {
     pub matching: MatchMode,
     /// Whether what was recognised is told to the language model in words. Off, to see what embeddings alone can do.
     pub facts: bool,
-    /// Whether pictures and sounds reach the language model as embeddings, where the bundle has joiners.
+    /// Whether pictures and sounds reach the language model as embeddings, where the bundle has joiners or Q-Formers.
     pub embeddings: bool,
 }
 

@@ -82,7 +82,8 @@ pub struct Scene {
     pub things: Vec<Thing>,
     /// Colours of each thing, see [`named_colors`].
     colors: Vec<Vec<&'static str>>,
-    /// The picture as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner.
+    /// The picture as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner or
+    /// a Q-Former.
     pub embeddings: Option<Tensor>,
 }
 
@@ -174,7 +175,8 @@ pub struct Heard {
     pub features: Features,
     /// Length of the sound.
     pub duration_s: f32,
-    /// The sound as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner.
+    /// The sound as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner or
+    /// a Q-Former.
     pub embeddings: Option<Tensor>,
 }
 
