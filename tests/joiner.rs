@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use bubo::encoders::joiner::{Config, HINT_NUMBERS, Hint, Joiner};
+use bubo::encoders::joiner::{Config, HINT_NUMBERS, HINT_TOKENS, Joiner};
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Tensor};
@@ -25,8 +25,7 @@ fn config() -> Config {
     Config {
         places: 4,
         encoder_width: 6,
-        tag_classes: 5,
-        detector_labels: vec!["dog".into()],
+        hints: 2,
         qformer: serde_json::from_value(qformer).unwrap(),
         output_width: 10,
     }
@@ -34,14 +33,15 @@ fn config() -> Config {
 
 fn shapes() -> BTreeMap<String, Vec<usize>> {
     let mut shapes: BTreeMap<String, Vec<usize>> = [
-        ("places", vec![15, 8]),
+        ("places", vec![4 + 2 * HINT_TOKENS, 8]),
         ("overall", vec![1, 8]),
-        ("hint_classes.weight", vec![7, 8]),
         ("query_tokens", vec![1, 3, 8]),
         ("features.weight", vec![8, 6]),
         ("features.bias", vec![8]),
-        ("hint_numbers.weight", vec![8, HINT_NUMBERS]),
-        ("hint_numbers.bias", vec![8]),
+        ("words.weight", vec![8, 10]),
+        ("words.bias", vec![8]),
+        ("numbers.weight", vec![8, HINT_NUMBERS]),
+        ("numbers.bias", vec![8]),
         ("llama_proj.weight", vec![10, 8]),
         ("llama_proj.bias", vec![10]),
     ]
@@ -81,13 +81,13 @@ fn joiner(device: &Device) -> Joiner {
     joiner
 }
 
-fn hint(class: usize) -> Hint {
-    Hint { class, score: 0.6, centre: [0.25, 0.75], size: [0.5, 0.125] }
+fn tensor(seed: u64, dims: &[usize], device: &Device) -> Tensor {
+    Tensor::from_f32(&numbers(seed, dims.iter().product()), dims, device).unwrap()
 }
 
 fn embeddings(device: &Device) -> Vec<f32> {
-    let features = Tensor::from_f32(&numbers(99, 2 * 4 * 6), &[2, 4, 6], device).unwrap();
-    let joined = joiner(device).forward(&features, &[vec![hint(3), hint(5)], vec![]]).unwrap();
+    let (features, words) = (tensor(99, &[2, 4, 6], device), tensor(98, &[2, 2 * HINT_TOKENS, 10], device));
+    let joined = joiner(device).forward(&features, &words, &tensor(97, &[2, 2, HINT_NUMBERS], device)).unwrap();
     assert_eq!(joined.dims(), [2, 3, 10]);
     pollster::block_on(joined.to_f32()).unwrap()
 }
@@ -110,9 +110,21 @@ fn engines_agree() {
 #[test]
 fn wrong_inputs_are_refused() {
     let joiner = joiner(&Device::Cpu);
-    let features = |places| Tensor::from_f32(&numbers(1, places * 6), &[1, places, 6], &Device::Cpu).unwrap();
-    assert!(joiner.forward(&features(3), &[vec![]]).is_err(), "too few places");
-    assert!(joiner.forward(&features(4), &[]).is_err(), "no list of hints");
-    assert!(joiner.forward(&features(4), &[vec![hint(7)]]).is_err(), "an unknown class");
-    assert!(joiner.forward(&features(4), &[vec![hint(1); 12]]).is_err(), "too many hints");
+    let dims: [[usize; 3]; 3] = [[1, 4, 6], [1, 2 * HINT_TOKENS, 10], [1, 2, HINT_NUMBERS]];
+    let forward = |dims: [[usize; 3]; 3]| {
+        let [features, words, numbers] = dims.map(|dims| tensor(1, &dims, &Device::Cpu));
+        joiner.forward(&features, &words, &numbers)
+    };
+    assert_eq!(forward(dims).unwrap().dims(), [1, 3, 10]);
+    // One place, hint or number too many or too few in each of the inputs, and another batch.
+    for input in 0..3 {
+        for (axis, change) in [(0, 1), (1, 1), (1, -1), (2, 1)] {
+            let mut wrong = dims;
+            wrong[input][axis] = wrong[input][axis].checked_add_signed(change).unwrap();
+            if input == 0 && axis == 0 {
+                wrong[1][0] = 3;
+            }
+            assert!(forward(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

@@ -113,6 +113,11 @@ impl Yamnet {
         })
     }
 
+    /// Names of the classes, in order.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
     /// Log-mel patches `[patches, 1, patch_frames, bands]` and the first sample of each. The sound is brought to the
     /// configured rate. One that is shorter than a patch is filled up with silence; a tail that no patch covers gets one
     /// that ends with the sound, since the step into silence is heard as a sound of its own.

@@ -66,13 +66,13 @@ pub struct Thing {
     pub mask: Mask,
 }
 
-/// What a tagger's network made of a whole picture, before it is put into words: what a joiner reads.
+/// What a tagger's network made of a whole picture: what a joiner reads.
 #[derive(Debug, Clone)]
 pub struct TaggerView {
     /// `[1, rows · columns, dim]`: the last feature map, rows from the top.
     pub features: Tensor,
-    /// `[rows · columns, classes]`: the classifier at every place.
-    pub activations: Tensor,
+    /// The likeliest tags of the whole picture, however unsure.
+    pub tags: Vec<Tag>,
 }
 
 /// Names what is in a picture.
@@ -88,7 +88,7 @@ pub trait Tagger {
     ///
     /// # Errors
     /// Those of the engine.
-    fn view(&self, _image: &RgbImage) -> Result<Option<TaggerView>> {
+    async fn view(&self, _image: &RgbImage) -> Result<Option<TaggerView>> {
         Ok(None)
     }
 }

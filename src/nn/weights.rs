@@ -139,6 +139,13 @@ impl Weights {
         Ok(Self { map: Rc::new(map), prefix: self.prefix.clone() })
     }
 
+    /// These weights without those whose full names `left_out` picks.
+    pub fn without(&self, left_out: impl Fn(&str) -> bool) -> Self {
+        let kept = self.map.weights.iter().filter(|(name, _)| !left_out(name));
+        let weights = kept.map(|(name, weight)| (name.clone(), weight.clone())).collect();
+        Self { map: Rc::new(WeightMap { weights, ..WeightMap::default() }), prefix: self.prefix.clone() }
+    }
+
     /// The view one level further down: `weights.pp("layers").pp(3)` sees `layers.3.…`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { map: Rc::clone(&self.map), prefix: format!("{}{name}.", self.prefix) }

@@ -6,7 +6,7 @@
 mod event;
 pub mod evidence;
 pub mod facts;
-mod joining;
+pub mod joining;
 mod models;
 mod question;
 mod scene;
@@ -30,6 +30,7 @@ use crate::language::{Chat, LanguageModel};
 use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
 use crate::tensor::Device;
+use joining::Embedded;
 use models::Models;
 use turn::{Draft, Turn};
 
@@ -190,15 +191,8 @@ impl Session {
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
-        let embeddings = match (&joiner, encoder, qformer) {
-            (_, Some(encoder), Some(qformer)) => {
-                host.breathe().await?;
-                Some(qformer.forward(&encoder.encode(image)?)?)
-            }
-            (Some(joiner), ..) => joining::embed_picture(joiner, &*tagger, image, &detections).await?,
-            _ => None,
-        };
         let found = combined(detections, tags);
+        let hinted = found.clone();
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });
         let total = found.len();
@@ -206,7 +200,12 @@ impl Session {
         let things = eyes.outline(image, found, host).await?;
         events(Event::Stage { stage: Stage::Segment, done: total, total });
         let mut scene = Scene::new(image, things);
-        scene.embeddings = embeddings;
+        host.breathe().await?;
+        scene.embeddings = match (joiner, encoder, qformer) {
+            (_, Some(encoder), Some(qformer)) => Some(Embedded::Ready(qformer.forward(&encoder.encode(image)?)?)),
+            (Some(joiner), ..) => joining::picture(joiner, &*tagger, image, &hinted).await?,
+            _ => None,
+        };
         let scene = Rc::new(scene);
         events(Event::Things { things: scene.shown(), r#final: true });
         let mut talk = self.talk.borrow_mut();
@@ -232,13 +231,13 @@ impl Session {
         let (tags, features, embeddings) = match ears {
             Some(ears) => {
                 let listened = ears.listen(sound, host).await?;
-                let embeddings = joiner.map(|joiner| joining::embed_sound(&joiner, &listened)).transpose()?;
+                let embeddings = joiner.map(|joiner| joining::sound(joiner, &listened, ears.labels())).transpose()?;
                 (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features, embeddings)
             }
             None => {
                 host.breathe().await?;
                 let features = encoder.encode(sound)?;
-                let embeddings = qformer.map(|qformer| qformer.forward(&features)).transpose()?;
+                let embeddings = qformer.map(|qformer| qformer.forward(&features)).transpose()?.map(Embedded::Ready);
                 (Vec::new(), features, embeddings)
             }
         };

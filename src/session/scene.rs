@@ -3,13 +3,13 @@
 use serde::Serialize;
 
 use super::facts;
+use super::joining::Embedded;
 use crate::canvas::{ExportedSound, ExportedThing, Palette, Rle};
 use crate::encoders::Features;
 use crate::encoders::yamnet::SoundTag;
 use crate::grounding::matcher::Names;
 use crate::grounding::{Found, Thing};
 use crate::media::{BoxPx, RgbImage, named_colors};
-use crate::tensor::Tensor;
 
 /// Things of one tag that are named in the facts at the most; more are said as a number.
 const MOST_GROUPS: usize = 5;
@@ -82,9 +82,8 @@ pub struct Scene {
     pub things: Vec<Thing>,
     /// Colours of each thing, see [`named_colors`].
     colors: Vec<Vec<&'static str>>,
-    /// The picture as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner or
-    /// a Q-Former.
-    pub embeddings: Option<Tensor>,
+    /// The picture for the language model, where the bundle has a joiner or a Q-Former.
+    pub embeddings: Option<Embedded>,
 }
 
 impl Scene {
@@ -175,9 +174,8 @@ pub struct Heard {
     pub features: Features,
     /// Length of the sound.
     pub duration_s: f32,
-    /// The sound as the language model's embeddings, `[1, queries, hidden_size]`, where the bundle has a joiner or
-    /// a Q-Former.
-    pub embeddings: Option<Tensor>,
+    /// The sound for the language model, where the bundle has a joiner or a Q-Former.
+    pub embeddings: Option<Embedded>,
 }
 
 impl Heard {
@@ -257,7 +255,7 @@ impl Heard {
 mod tests {
     use super::*;
     use crate::encoders::Features;
-    use crate::tensor::Device;
+    use crate::tensor::{Device, Tensor};
 
     fn heard(tags: &[(&str, f32, f32, f32)]) -> Heard {
         let tag = |&(label, score, start_s, end_s): &(&str, f32, f32, f32)| SoundTag {

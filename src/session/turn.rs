@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use super::event::{Event, Evidence, Stage};
+use super::joining::Embedded;
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use super::voter::Voter;
@@ -11,7 +12,6 @@ use crate::error::{Error, Result};
 use crate::grounding::matcher::{AskedModel, Embedder, Entity, Matcher};
 use crate::host::Host;
 use crate::language::{self, Chat, Generation, GenerationOptions, LanguageModel, ModalityKind, StopReason};
-use crate::tensor::Tensor;
 
 /// Examples that the language model reads before it pairs phrases and things: all of the original's kinds.
 const PAIRING_EXAMPLES: usize = 6;
@@ -103,7 +103,7 @@ impl<'a> Speech<'a> {
 }
 
 /// A picture or a sound as embeddings.
-type Shown<'a> = (ModalityKind, &'a Tensor);
+type Shown<'a> = (ModalityKind, &'a Embedded);
 
 /// Takes the question back, and what was shown with it if it was the first: the next one shows it again.
 fn forget_question(chat: &mut Chat, first: bool) {
@@ -187,7 +187,7 @@ impl Turn<'_> {
     }
 
     /// What is shown to the model as embeddings, if that is wanted.
-    fn shown<'b>(&self, kind: ModalityKind, embeddings: Option<&'b Tensor>) -> Vec<Shown<'b>> {
+    fn shown<'b>(&self, kind: ModalityKind, embeddings: Option<&'b Embedded>) -> Vec<Shown<'b>> {
         embeddings.filter(|_| self.options.embeddings).map(|embeddings| (kind, embeddings)).into_iter().collect()
     }
 
@@ -224,7 +224,7 @@ impl Turn<'_> {
         let first = !chat.messages().iter().any(|message| message.role == language::Role::User);
         let facts = facts.filter(|_| first).unwrap_or_default();
         for (kind, embeddings) in shown.iter().filter(|_| first) {
-            chat.attach(*kind, embeddings)?;
+            chat.attach(*kind, &embeddings.tensor(self.language)?)?;
         }
         chat.ask(format!("{facts}{}", speech.question));
         let generated = self.generate(&mut chat, &speech, draft).await;

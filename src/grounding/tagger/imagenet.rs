@@ -66,8 +66,16 @@ impl ImagenetTagger {
     fn tags(&self, activations: &[f32], image: &RgbImage) -> Vec<Tag> {
         let classes = self.labels.len();
         let (centre, whole) = activations.split_at(activations.len() / 2);
-        let (centre, overall) = (probabilities(centre, classes), probabilities(whole, classes));
-        let mut tags: Vec<(usize, f32)> = centre.iter().zip(&overall).map(|(a, b)| (a + b) / 2.0).enumerate().collect();
+        let both = probabilities(centre, classes).into_iter().zip(probabilities(whole, classes));
+        let mut tags = self.best_tags(both.map(|(a, b)| (a + b) / 2.0), whole, image);
+        tags.retain(|tag| tag.score >= LEAST_SCORE);
+        tags
+    }
+
+    /// The likeliest classes, each with the place that speaks for it in the activations of the whole picture.
+    fn best_tags(&self, scores: impl Iterator<Item = f32>, whole: &[f32], image: &RgbImage) -> Vec<Tag> {
+        let classes = self.labels.len();
+        let mut tags: Vec<(usize, f32)> = scores.enumerate().collect();
         tags.sort_by(|a, b| b.1.total_cmp(&a.1));
         let side = (whole.len() / classes).isqrt();
         let tag = |(class, score): (usize, f32)| {
@@ -77,7 +85,7 @@ impl ImagenetTagger {
             let box_px = b.map(|[x0, y0, x1, y1]| BoxPx::from([x0 * x, y0 * y, x1 * x, y1 * y]));
             Tag { label: self.labels[class].clone(), score, box_px, kind: self.kinds.get(&class).cloned() }
         };
-        tags.into_iter().take(MOST_TAGS).take_while(|(_, score)| *score >= LEAST_SCORE).map(tag).collect()
+        tags.into_iter().take(MOST_TAGS).map(tag).collect()
     }
 }
 
@@ -92,12 +100,13 @@ impl Tagger for ImagenetTagger {
         Ok(self.tags(&activations.to_f32().await?, image))
     }
 
-    fn view(&self, image: &RgbImage) -> Result<Option<TaggerView>> {
+    async fn view(&self, image: &RgbImage) -> Result<Option<TaggerView>> {
         let map = self.network.feature_map(&self.network.input(image, CropPx::whole(image))?)?;
         let [_, channels, rows, columns] = map.dims_of("feature map")?;
         let features = map.reshape(&[1, channels, rows * columns])?.transpose(1, 2)?; // [1, rows · columns, channels]
-        let activations = self.network.class_activations(&map)?.reshape(&[rows * columns, self.labels.len()])?;
-        Ok(Some(TaggerView { features, activations }))
+        let whole = self.network.class_activations(&map)?.to_f32().await?;
+        let scores = probabilities(&whole, self.labels.len());
+        Ok(Some(TaggerView { features, tags: self.best_tags(scores.into_iter(), &whole, image) }))
     }
 }
 

@@ -11,7 +11,8 @@ use bubo::tensor::{Device, Precision, Tensor};
 use crate::bundle;
 use crate::convert::{Part, StoredTensor, smollm2};
 
-/// Loads the language part of a bundle's folder, or of a checkpoint's file or package folder.
+/// Loads the language part of a bundle's folder, or of a checkpoint's file or package folder, as it was published: without
+/// a low-rank addition that was trained later.
 ///
 /// # Errors
 /// If it cannot be read or does not fit the model.
@@ -26,6 +27,7 @@ pub fn load_language(source: &Path, device: &Device, precision: Precision) -> an
         let mut loader = bundle::open(source, device, precision)?;
         pollster::block_on(loader.load_part("language", &mut |_| {}))?
     };
+    let weights = weights.without(|name| name.contains(".lora_"));
     let tokenizer = files.get("tokenizer.json").context("the language part has no tokenizer.json")?;
     let model = LanguageModel::load(&config, &weights, tokenizer)?;
     weights.finish()?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use bubo::bundle::{Manifest, Scheme};
 use bubo::media::{RgbImage, Waveform};
 use bubo::session::AskOptions;
+use bubo::session::joining::Embedded;
 use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bundle;
@@ -63,7 +64,8 @@ fn the_papers_system_answers_about_a_picture_and_a_sound() {
     };
     let alone = asked("What is it?");
     let scene = pollster::block_on(session.add_image(&image, &host, &|_| {})).expect("it is looked at");
-    let queries = scene.embeddings.as_ref().expect("a picture's embeddings").dims()[1] as u64;
+    let Some(Embedded::Ready(embeddings)) = &scene.embeddings else { panic!("a Q-Former made embeddings") };
+    let queries = embeddings.dims()[1] as u64;
     assert!(scene.things.iter().all(|thing| (thing.mask.width(), thing.mask.height()) == (97, 61)));
     pollster::block_on(session.add_audio(&sound, &host, &|_| {})).expect("it is listened to");
     let both = asked("What is it?");

@@ -5,7 +5,7 @@
 //! and of the token that ends it. Sequences are padded on the right: causal attention never sees the padding, so no mask is
 //! needed and positions are plain.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bubo::encoders::joiner::Joiner;
 use bubo::language::{ChatSettings, Item, Llama, Message, Modality, ModalityKind, Part, Role, Sequence, Tokenizer};
 use bubo::session::SYSTEM;
@@ -17,13 +17,15 @@ use crate::frozen::View;
 use crate::instructions::{self, Exchange};
 use crate::random::Random;
 use crate::run::Task;
-use crate::slot_task::{Sample, Source, batch_of, targets};
+use crate::slot_task::{Sample, Source, join, targets};
 use crate::slots::Slots;
 use crate::variables::Variables;
 use crate::vocabulary::Vocabulary;
 
 /// Validation samples of each modality.
 const VALIDATION: usize = 12;
+/// Part of the questions about one of both that are about pictures.
+const PICTURES: f32 = 0.6;
 /// Modality ids within a prompt.
 const IMAGE: u64 = 0;
 const AUDIO: u64 = 1;
@@ -81,8 +83,6 @@ pub struct AnswerTask {
     pub image: Option<Learner>,
     /// Sounds.
     pub audio: Option<Learner>,
-    /// Names of the audio encoder's classes.
-    pub sound_labels: Vec<String>,
     /// What is asked.
     pub mix: Mix,
     /// Samples of a batch.
@@ -110,67 +110,51 @@ struct Joined {
 }
 
 impl AnswerTask {
-    fn ask_about_picture(&self, learner: &Learner, sample: Sample, random: &mut Random) -> Asked {
-        let told = if random.happens(self.mix.facts) {
-            instructions::picture_facts(&sample.view, &learner.source.config, &self.vocabulary)
-        } else {
-            None
-        };
+    fn ask_about_picture(&self, sample: Sample, random: &mut Random) -> Asked {
+        let told = if random.happens(self.mix.facts) { sample.view.told.clone() } else { None };
         let exchange = instructions::about_picture(&sample, told.as_deref(), &self.vocabulary, random);
         Asked { image: Some(sample), audio: None, exchange }
     }
 
     fn ask_about_sound(&self, sample: Sample, random: &mut Random) -> Asked {
-        let told = if random.happens(self.mix.facts) {
-            instructions::sound_facts(&sample.view, &self.sound_labels)
-        } else {
-            None
-        };
+        let told = if random.happens(self.mix.facts) { sample.view.told.clone() } else { None };
         let exchange = instructions::about_sound(&sample, told.as_deref(), random);
         Asked { image: None, audio: Some(sample), exchange }
     }
 
     /// A batch of one kind of question, as the original's batches are.
-    fn draw(&self, random: &mut Random) -> Vec<Asked> {
-        let chance = random.unit();
-        let (image, audio) = match (&self.image, &self.audio) {
-            (Some(image), Some(audio)) => (image, audio),
-            (Some(image), None) => {
-                return (0..self.batch)
-                    .map(|_| self.ask_about_picture(image, image.source.draw(random), random))
-                    .collect();
-            }
-            (None, Some(audio)) => {
-                return (0..self.batch).map(|_| self.ask_about_sound(audio.source.draw(random), random)).collect();
-            }
-            (None, None) => return Vec::new(),
-        };
+    fn draw(&self, random: &mut Random) -> Result<Vec<Asked>> {
         let Mix { unrelated, related, .. } = self.mix;
-        let pair = |asked: (Sample, Sample), exchange| Asked { image: Some(asked.0), audio: Some(asked.1), exchange };
-        let mut ask = |_| {
-            if chance < unrelated {
-                let (picture, sound) = differing(image, audio, random);
-                let exchange = instructions::unrelated(&picture, &sound, &self.vocabulary, random);
-                pair((picture, sound), exchange)
+        let chance = random.unit();
+        let mut ask = |_| -> Result<Asked> {
+            let (image, audio) = match (&self.image, &self.audio) {
+                (Some(image), Some(audio)) => (image, audio),
+                (Some(image), None) => return Ok(self.ask_about_picture(image.source.draw(random)?, random)),
+                (None, Some(audio)) => return Ok(self.ask_about_sound(audio.source.draw(random)?, random)),
+                (None, None) => bail!("nothing is to learn"),
+            };
+            let pair = |(picture, sound), exchange| Asked { image: Some(picture), audio: Some(sound), exchange };
+            Ok(if chance < unrelated {
+                let both = differing(image, audio, random)?;
+                let exchange = instructions::unrelated(&both.0, &both.1, random);
+                pair(both, exchange)
             } else if chance < unrelated + related {
-                let (picture, sound) = agreeing(image, audio, random);
-                let exchange = instructions::related(&picture, &sound, random);
-                pair((picture, sound), exchange)
-            } else if chance < unrelated + related + 0.6 * (1.0 - unrelated - related) {
-                self.ask_about_picture(image, image.source.draw(random), random)
+                let both = agreeing(image, audio, random)?;
+                let exchange = instructions::related(&both.0, &both.1, random);
+                pair(both, exchange)
+            } else if chance < unrelated + related + PICTURES * (1.0 - unrelated - related) {
+                self.ask_about_picture(image.source.draw(random)?, random)
             } else {
-                self.ask_about_sound(audio.source.draw(random), random)
-            }
+                self.ask_about_sound(audio.source.draw(random)?, random)
+            })
         };
         (0..self.batch).map(&mut ask).collect()
     }
 
-    fn join(learner: Option<&Learner>, samples: &[&Sample]) -> Result<Option<Tensor>> {
+    fn join(&self, learner: Option<&Learner>, samples: &[&Sample]) -> Result<Option<Tensor>> {
         let (Some(learner), false) = (learner, samples.is_empty()) else { return Ok(None) };
         let views: Vec<&View> = samples.iter().map(|sample| &sample.view).collect();
-        let (features, hints) = batch_of(&views, &learner.source.config)?;
-        let joined = learner.joiner.forward(&features, &hints)?;
-        Ok(Some(joined.as_candle().context("training runs on the processor")?.clone()))
+        join(&learner.joiner, &views, &self.model.llama, &self.model.tokenizer).map(Some)
     }
 
     fn joined(&self, asked: &[Asked]) -> Result<Joined> {
@@ -179,10 +163,7 @@ impl AnswerTask {
         let sounds = samples(|asked| asked.audio.as_ref());
         let complete = |list: &[&Sample]| list.is_empty() || list.len() == asked.len();
         ensure!(complete(&images) && complete(&sounds), "a batch of more than one kind of question");
-        Ok(Joined {
-            image: Self::join(self.image.as_ref(), &images)?,
-            audio: Self::join(self.audio.as_ref(), &sounds)?,
-        })
+        Ok(Joined { image: self.join(self.image.as_ref(), &images)?, audio: self.join(self.audio.as_ref(), &sounds)? })
     }
 
     /// Stage 0's loss on the same samples.
@@ -281,23 +262,26 @@ impl Joined {
 }
 
 /// A picture and a sound whose kinds differ.
-fn differing(image: &Learner, audio: &Learner, random: &mut Random) -> (Sample, Sample) {
-    let (picture, mut sound) = (image.source.draw(random), audio.source.draw(random));
+fn differing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<(Sample, Sample)> {
+    let (picture, mut sound) = (image.source.draw(random)?, audio.source.draw(random)?);
     for _ in 0..8 {
         if !agree(&picture, &sound) {
             break;
         }
-        sound = audio.source.draw(random);
+        sound = audio.source.draw(random)?;
     }
-    (picture, sound)
+    Ok((picture, sound))
 }
 
 /// A picture and a sound of the same kind; if chance brings none, the last draw as it is.
-fn agreeing(image: &Learner, audio: &Learner, random: &mut Random) -> (Sample, Sample) {
-    let sound = audio.source.draw(random);
+fn agreeing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<(Sample, Sample)> {
+    let sound = audio.source.draw(random)?;
     let kind = sound.said.first().map_or("", |said| said.kind.as_str()).to_owned();
-    let picture = image.source.of_kind(&kind, random).unwrap_or_else(|| image.source.draw(random));
-    (picture, sound)
+    let picture = match image.source.of_kind(&kind, random)? {
+        Some(picture) => picture,
+        None => image.source.draw(random)?,
+    };
+    Ok((picture, sound))
 }
 
 fn agree(picture: &Sample, sound: &Sample) -> bool {
@@ -311,7 +295,7 @@ impl Task for AnswerTask {
     }
 
     fn loss(&self, random: &mut Random) -> Result<Tensor> {
-        let asked = self.draw(random);
+        let asked = self.draw(random)?;
         let joined = self.joined(&asked)?;
         let (logits, wanted) = self.answer_logits(&asked, &joined)?;
         let wanted = Tensor::from_vec(wanted.clone(), wanted.len(), &Device::Cpu)?;

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use bubo::encoders::joiner::{HINT_NUMBERS, Hint};
+use bubo::encoders::joiner::Hint;
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::frozen::View;
@@ -51,31 +52,33 @@ impl Cache {
     }
 }
 
+/// What stands beside the features, as JSON in the file's metadata.
+#[derive(Serialize, Deserialize)]
+struct Words {
+    hints: Vec<Hint>,
+    told: Option<String>,
+}
+
+const WORDS: &str = "words";
+
 /// Features are kept in 16 bits: they are read a thousand times, and their last bits mean nothing.
 fn encode(view: &View) -> Result<Vec<u8>> {
     let features: Vec<u8> = view.features.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
-    let rows = view.hints.iter().flat_map(|hint| std::iter::once(hint.class as f32).chain(hint.numbers()));
-    let hints: Vec<u8> = rows.flat_map(f32::to_le_bytes).collect();
-    let tensors = [
-        ("features", TensorView::new(Dtype::F16, vec![view.features.len()], &features)?),
-        ("hints", TensorView::new(Dtype::F32, vec![view.hints.len(), 1 + HINT_NUMBERS], &hints)?),
-    ];
-    Ok(safetensors::serialize(tensors, None)?)
+    let tensors = [("features", TensorView::new(Dtype::F16, vec![view.features.len()], &features)?)];
+    let words = Words { hints: view.hints.clone(), told: view.told.clone() };
+    let metadata = [(WORDS.to_owned(), serde_json::to_string(&words)?)].into();
+    Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
 
 fn decode(bytes: &[u8]) -> Result<View> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let words = metadata.metadata().as_ref().and_then(|texts| texts.get(WORDS)).context("no words")?;
+    let Words { hints, told } = serde_json::from_str(words)?;
     let tensors = SafeTensors::deserialize(bytes)?;
-    let (features, hints) = (tensors.tensor("features")?, tensors.tensor("hints")?);
-    ensure!(features.dtype() == Dtype::F16 && hints.dtype() == Dtype::F32, "numbers of another type");
+    let features = tensors.tensor("features")?;
+    ensure!(features.dtype() == Dtype::F16, "numbers of another type");
     let features = features.data().as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect();
-    let numbers: Vec<f32> = hints.data().as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect();
-    let hints = numbers.as_chunks::<{ 1 + HINT_NUMBERS }>().0.iter().map(|&[class, score, x, y, width, height]| Hint {
-        class: class as usize,
-        score,
-        centre: [x, y],
-        size: [width, height],
-    });
-    Ok(View { features, hints: hints.collect() })
+    Ok(View { features, hints, told })
 }
 
 #[cfg(test)]
@@ -86,8 +89,9 @@ mod tests {
     fn views_are_computed_once_and_depend_on_all_content() {
         let folder = tempfile::tempdir().unwrap();
         let cache = Cache::new(folder.path()).unwrap();
-        let hint = Hint { class: 812, score: 0.25, centre: [0.5, 0.125], size: [0.0, 1.0] };
-        let view = View { features: vec![0.5, -2.0, 0.0], hints: vec![hint] };
+        let (kind, name) = ("dog".into(), "\"pug\"".into());
+        let hint = Hint { kind, name, score: 0.25, centre: [0.5, 0.125], size: [0.0, 1.0] };
+        let view = View { features: vec![0.5, -2.0, 0.0], hints: vec![hint], told: Some("a dog".into()) };
         let found = cache.view(&[b"dog", b"1"], || Ok(view.clone())).unwrap();
         assert_eq!(found, view);
         assert_eq!(cache.view(&[b"dog", b"1"], || anyhow::bail!("computed again")).unwrap(), view);

@@ -1,13 +1,16 @@
 //! The frozen parts: what a picture or a sound becomes before anything learns.
 
 use anyhow::{Context, Result};
-use bubo::encoders::joiner::{self, Hint, picture_hints, sound_hints, spread};
+use bubo::encoders::joiner::{self, Hint, spread};
 use bubo::encoders::yamnet::Yamnet;
 use bubo::grounding::detector::nanodet::NanoDet;
+use bubo::grounding::scene::combined;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
-use bubo::grounding::{Detector, Tagger};
-use bubo::media::{RgbImage, Waveform};
+use bubo::grounding::{Detector, Found, Tagger, Thing};
+use bubo::media::{Mask, RgbImage, Waveform};
 use bubo::nn::{WeightLoader, Weights};
+use bubo::session::joining::{MOST_TAGS, PICTURE_HINTS, picture_hints, sound_hints};
+use bubo::session::{Scene, facts};
 use bubo::tensor::Tensor;
 use pollster::block_on;
 
@@ -21,6 +24,8 @@ pub struct View {
     pub features: Vec<f32>,
     /// What was recognised.
     pub hints: Vec<Hint>,
+    /// What the program would tell the language model of it in words.
+    pub told: Option<String>,
 }
 
 /// The networks for pictures.
@@ -28,7 +33,6 @@ pub struct View {
 pub struct Eyes {
     tagger: ImagenetTagger,
     detector: NanoDet,
-    detector_labels: Vec<String>,
     /// `[tag_classes, encoder_width]` and the biases of the classes: prototypes of what features a class has.
     pub classifier: (Vec<f32>, Vec<f32>),
 }
@@ -60,29 +64,39 @@ impl Eyes {
         let detector = block_on(loader.load_part("detector", &mut |_| {}))?;
         let detector_labels: Vec<String> = detector.json_file("coco_labels.json")?;
         let detector = NanoDet::load(&detector.config()?, &detector.weights, &detector_labels)?;
-        Ok(Self { tagger, detector, detector_labels, classifier })
+        Ok(Self { tagger, detector, classifier })
     }
 
     /// Sizes of a joiner for these networks.
     pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
-        joiner_config([49, 1280, 1000], self.detector_labels.clone(), [2, 14], output_width)
+        joiner_config([49, 1280], PICTURE_HINTS, [2, 14], output_width)
     }
 
     /// What the joiner reads of a picture.
     ///
     /// # Errors
     /// Those of the engine.
-    pub fn look(&self, image: &RgbImage, config: &joiner::Config) -> Result<View> {
-        let view = self.tagger.view(image)?.context("the tagger has no features")?;
-        let activations = block_on(view.activations.to_f32())?;
-        let detections = block_on(self.detector.detect(image, &[]))?;
-        let detections: Vec<_> = detections.iter().map(|d| (d.label.as_str(), d.score, d.box_px)).collect();
-        let detections = joiner::detection_hints(&detections, config, [image.width(), image.height()]);
-        Ok(View {
-            features: block_on(view.features.to_f32())?,
-            hints: picture_hints(&activations, config, &detections),
-        })
+    pub fn look(&self, image: &RgbImage) -> Result<View> {
+        let size = [image.width(), image.height()];
+        let tags = block_on(self.tagger.tag(image))?;
+        let found = combined(block_on(self.detector.detect(image, &[]))?, tags);
+        let view = block_on(self.tagger.view(image))?.context("the tagger has no features")?;
+        let hints = picture_hints(&found, &view.tags, size);
+        Ok(View { features: block_on(view.features.to_f32())?, hints, told: picture_facts(found, size)? })
     }
+}
+
+/// What the program would tell the language model of what was found in a picture of that size.
+///
+/// # Errors
+/// If the picture has no size.
+pub fn picture_facts(found: Vec<Found>, [width, height]: [usize; 2]) -> Result<Option<String>> {
+    let thing = |Found { tag, aliases, score, box_px }| {
+        let mask = Mask::new(1, 1, vec![false]);
+        Thing { tag, aliases, score, box_px, mask }
+    };
+    let blank = RgbImage::new(width, height, vec![0; 3 * width * height])?;
+    Ok(Scene::new(&blank, found.into_iter().map(thing).collect()).facts())
 }
 
 impl Ears {
@@ -100,7 +114,7 @@ impl Ears {
 
     /// Sizes of a joiner for this network.
     pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
-        joiner_config([SOUND_PATCHES, 1024, self.labels.len()], Vec::new(), [2, 6], output_width)
+        joiner_config([SOUND_PATCHES, 1024], MOST_TAGS, [2, 6], output_width)
     }
 
     /// What the joiner reads of a sound.
@@ -114,14 +128,33 @@ impl Ears {
         let chosen = spread(starts.len(), SOUND_PATCHES);
         let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.device())?;
         let features = block_on(features.index_select(0, &chosen)?.to_f32())?;
-        Ok(View { features, hints: sound_hints(&logits, self.labels.len()) })
+        Ok(View { features, hints: sound_hints(&logits, &self.labels), told: sound_facts(&logits, &self.labels) })
     }
 }
 
-/// 256 wide, cross-attention in every layer. Four layers for pictures were better in a longer run; two learn sooner.
+/// What the program would tell the language model of a sound: of the labels that some patch is sure of, those that are
+/// heard most.
+///
+/// - `logits`: `[patches, labels]`
+pub fn sound_facts(logits: &[f32], labels: &[String]) -> Option<String> {
+    /// As sessions keep tags.
+    const LEAST: f32 = 0.2;
+    let score = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    let patches = logits.len() / labels.len().max(1);
+    let heard = labels.iter().enumerate().filter_map(|(class, label)| {
+        let scores = logits.iter().skip(class).step_by(labels.len()).map(|logit| score(*logit));
+        let sum: f32 = scores.filter(|score| *score >= LEAST).sum();
+        (sum > 0.0).then(|| (label.as_str(), sum / patches as f32))
+    });
+    let heard: Vec<(&str, f32)> = heard.collect();
+    let said: Vec<String> = facts::sounds_worth_saying(&heard, 2).into_iter().map(facts::sound_phrase).collect();
+    (!said.is_empty()).then(|| facts::listed(&said))
+}
+
+/// 256 wide, cross-attention in every layer.
 fn joiner_config(
-    [places, encoder_width, tag_classes]: [usize; 3],
-    detector_labels: Vec<String>,
+    [places, encoder_width]: [usize; 2],
+    hints: usize,
     [layers, queries]: [usize; 2],
     output_width: usize,
 ) -> Result<joiner::Config> {
@@ -130,5 +163,5 @@ fn joiner_config(
         "num_query_token": queries, "encoder_width": 256, "cross_attention_freq": 1,
     });
     let qformer = serde_json::from_value(qformer)?;
-    Ok(joiner::Config { places, encoder_width, tag_classes, detector_labels, qformer, output_width })
+    Ok(joiner::Config { places, encoder_width, hints, qformer, output_width })
 }

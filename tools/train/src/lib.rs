@@ -31,6 +31,7 @@ use anyhow::{Context, Result, ensure};
 use bubo::encoders::joiner::Joiner;
 use bubo::language::{LanguageModel, Llama, Tokenizer};
 use bubo::nn::WeightLoader;
+use candle_core::DType;
 use serde::Deserialize;
 
 use answers::{AnswerTask, Frozen, Learner, Mix};
@@ -128,7 +129,7 @@ pub fn source(
         Modality::Image => {
             let eyes = Eyes::load(loader)?;
             let config = eyes.joiner_config(output_width)?;
-            let seen = prepare::pictures(&roots, &pictures, &eyes, &config, &cache)?;
+            let seen = prepare::pictures(&roots, &pictures, &eyes, &cache)?;
             Source::new(config, eyes.classifier, seen, simulated, &[])
         }
         Modality::Audio => {
@@ -168,8 +169,8 @@ pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Pat
     Ok(())
 }
 
-/// Runs stage 1 or 2. `out` gets the joiners' weights as `image.safetensors` and `audio.safetensors`, the addition's as
-/// `language.safetensors`, checkpoints and curves.
+/// Runs stage 1 or 2. `out` gets checkpoints and curves, and in the folder `trained` what `bubo bundle --trained` takes:
+/// `image_joiner` and `audio_joiner`, each as weights in 16 bits and sizes, and the addition as `language.safetensors`.
 ///
 /// # Errors
 /// If nothing is to learn, the bundle lacks a part, a file cannot be read, or the run cannot go on.
@@ -192,8 +193,7 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     let mut learner = |start: &Option<Start>, modality, prefix| -> Result<Option<Learner>> {
         let Some(Start { from, simulated }) = start else { return Ok(None) };
         let source = source(modality, loader, data, *simulated, width)?;
-        let meanings = vec![0.0; (source.config.hint_classes() - 1) * 2 * width];
-        let own = Variables::joiner(&source.config, &meanings, &vec![0.0; width], &mut Random::new(0, 0))?;
+        let own = Variables::joiner(&source.config, &vec![0.0; width], 1.0, &mut Random::new(0, 0))?;
         own.restore(&from.join("weights.safetensors"))?;
         let joiner = Joiner::load(&source.config, &own.weights()?)?;
         variables.by_name.extend(own.by_name.into_iter().map(|(name, variable)| (format!("{prefix}{name}"), variable)));
@@ -202,10 +202,6 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     };
     let image = learner(&config.image, Modality::Image, IMAGE_PREFIX)?;
     let audio = learner(&config.audio, Modality::Audio, AUDIO_PREFIX)?;
-    let sound_labels = match &audio {
-        Some(_) => Ears::load(loader)?.labels,
-        None => Vec::new(),
-    };
     let settings = plain.settings;
     let model = Frozen {
         llama: llama.unwrap_or(plain.llama),
@@ -222,7 +218,7 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     let low_rank_rate = config.low_rank.as_ref().map_or(1.0, |low_rank| low_rank.rate);
     let (mix, batch) = (config.mix.clone(), config.batch);
     let vocabulary = vocabulary::Vocabulary::new()?;
-    let task = AnswerTask { variables, model, image, audio, sound_labels, mix, batch, low_rank_rate, vocabulary };
+    let task = AnswerTask { variables, model, image, audio, mix, batch, low_rank_rate, vocabulary };
     run::run(&task, &config.plan, out)?;
     write_parts(&task, out)
 }
@@ -230,26 +226,19 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
 const IMAGE_PREFIX: &str = "image.";
 const AUDIO_PREFIX: &str = "audio.";
 
-/// Each joiner's weights by their own names, and the addition's, in files of their own.
+/// Each joiner's weights by their own names with its sizes, and the addition's weights, in files of their own.
 fn write_parts(task: &AnswerTask, out: &Path) -> Result<()> {
-    let below = |prefix: &str| Variables {
-        by_name: task
-            .variables
-            .by_name
-            .iter()
-            .filter_map(|(name, variable)| Some((name.strip_prefix(prefix)?.to_owned(), variable.clone())))
-            .collect(),
-    };
-    for (file, prefix) in [("image", IMAGE_PREFIX), ("audio", AUDIO_PREFIX)] {
-        let own = below(prefix);
-        if !own.by_name.is_empty() {
-            own.save(&out.join(format!("{file}.safetensors")))?;
-        }
+    let folder = out.join("trained");
+    std::fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    for (name, learner) in [("image_joiner", &task.image), ("audio_joiner", &task.audio)] {
+        let Some(Learner { prefix, source, .. }) = learner else { continue };
+        task.variables.below(prefix).save_as(&folder.join(format!("{name}.safetensors")), DType::F16)?;
+        std::fs::write(folder.join(format!("{name}.json")), serde_json::to_vec_pretty(&source.config)?)?;
     }
-    let mut addition = below("");
+    let mut addition = task.variables.clone();
     addition.by_name.retain(|name, _| name.contains(".lora_"));
     if !addition.by_name.is_empty() {
-        addition.save(&out.join("language.safetensors"))?;
+        addition.save_as(&folder.join("language.safetensors"), DType::F16)?;
     }
     Ok(())
 }

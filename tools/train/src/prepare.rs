@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use bubo::encoders::joiner;
+use bubo::encoders::joiner::Hint;
 use bubo::media::decode;
-use bubo::session::facts;
 
 use crate::cache::Cache;
 use crate::canvas::{Drawn, draw};
@@ -89,22 +88,16 @@ impl Progress {
 ///
 /// # Errors
 /// If a file cannot be read, and those of the encoders.
-pub fn pictures(
-    roots: &Roots,
-    examples: &[Example],
-    eyes: &Eyes,
-    config: &joiner::Config,
-    cache: &Cache,
-) -> Result<Vec<Seen>> {
+pub fn pictures(roots: &Roots, examples: &[Example], eyes: &Eyes, cache: &Cache) -> Result<Vec<Seen>> {
     let mut seen = Vec::new();
     let mut progress = Progress::new("looking at pictures", examples.len());
     for (index, example) in examples.iter().enumerate() {
         let bytes = roots.read(example)?;
         for drawing in 0..DRAWINGS {
-            let content = [b"picture 1".as_slice(), &bytes, &drawing.to_le_bytes()];
+            let content = [b"picture 2".as_slice(), &bytes, &drawing.to_le_bytes()];
             // What cannot be decoded is left out: a few of the files are damaged or of another kind.
             let Ok(Drawn { image, place }) = draw(&bytes, &mut Random::new(drawing, bytes.len() as u64)) else { break };
-            let view = cache.view(&content, || eyes.look(&image, config))?;
+            let view = cache.view(&content, || eyes.look(&image))?;
             seen.push(Seen { view, noun: example.noun.clone(), said: place.to_owned(), split: example.split });
         }
         progress.tell(index + 1, "");
@@ -132,13 +125,11 @@ pub fn sounds(
         let most = MOST_SECONDS * sound.sample_rate_hz() as usize;
         let start = sound.samples()[..sound.samples().len().min(most)].to_vec();
         let sound = bubo::media::Waveform::new(start, sound.sample_rate_hz())?;
-        let view = cache.view(&[b"sound 1", &bytes], || ears.listen(&sound))?;
-        let named = view.hints.iter().find_map(|hint| {
-            let label = ears.labels.get(hint.class)?;
-            let source = facts::sound_source(label);
+        let view = cache.view(&[b"sound 2", &bytes], || ears.listen(&sound))?;
+        let named = view.hints.iter().find_map(|Hint { kind: source, name: phrase, centre, .. }| {
             let named = [&example.noun.kind, &example.noun.name];
-            let fits = !source.is_empty() && (named.contains(&&source) || vocabulary.noun(&source).kind == *named[0]);
-            (fits && hint.score >= LEAST_HEARD).then(|| (source, facts::sound_phrase(label)))
+            let fits = !source.is_empty() && (named.contains(&source) || vocabulary.noun(source).kind == *named[0]);
+            (fits && centre[1] >= LEAST_HEARD).then(|| (source.clone(), phrase.clone()))
         });
         if let Some((source, phrase)) = named {
             let noun = Noun { kind: source.clone(), name: source };

@@ -3,9 +3,14 @@
 //! A row of the classifier is a prototype of the features of its class. Features that speak for it are put into some
 //! cells of a map, over sparse noise; hints come from the same classifier as those of a real picture.
 
-use bubo::encoders::joiner::{self, Hint, hints_from, sound_hints};
+use anyhow::Result;
+use bubo::encoders::joiner::{self, spread};
+use bubo::grounding::scene::combined;
+use bubo::grounding::{Detection, Tag};
+use bubo::media::BoxPx;
+use bubo::session::joining::{MOST_TAGS, picture_hints, sound_hints};
 
-use crate::frozen::View;
+use crate::frozen::{View, picture_facts, sound_facts};
 use crate::random::Random;
 use crate::vocabulary::Vocabulary;
 
@@ -14,6 +19,11 @@ const PICTURE_LOGIT: (f32, f32) = (8.3, 2.0);
 const SOUND_LOGIT: (f32, f32) = (1.5, 1.5);
 /// Highest feature: EfficientNet-lite's last activation is ReLU6.
 const MOST: f32 = 6.0;
+/// Confidence below which the tagger does not name a class among the facts, as in sessions.
+const LEAST_TAG: f32 = 0.1;
+/// Sides of the picture that boxes are laid in, and the part of it that a tag's box has.
+const SIDE: usize = 100;
+const TAG_SIZE: [f32; 2] = [0.5, 0.6];
 
 /// The classifier of an encoder.
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +71,16 @@ impl Prototypes<'_> {
     }
 
     /// A picture with these things: the first is the main one.
-    pub fn picture(&self, things: &[Placed], config: &joiner::Config, random: &mut Random) -> View {
+    ///
+    /// # Errors
+    /// Never; the signature is that of the facts.
+    pub fn picture(
+        &self,
+        things: &[Placed],
+        config: &joiner::Config,
+        vocabulary: &Vocabulary,
+        random: &mut Random,
+    ) -> Result<View> {
         let (places, width) = (config.places, self.width);
         let side = places.isqrt();
         let mut features = noise(places * width, 0.06, 0.5, random);
@@ -89,19 +108,48 @@ impl Prototypes<'_> {
                 cell.iter_mut().zip(&pattern).for_each(|(x, p)| *x = (*x + strength * gain * p).min(MOST));
             }
         }
-        let mut pooled = vec![0.0; width];
-        for cell in features.chunks_exact(width) {
+        let tags = self.tags(&features, places, vocabulary);
+        let sure = tags.iter().filter(|tag| tag.score >= LEAST_TAG).cloned().collect();
+        let found = combined(detections(things, vocabulary, random), sure);
+        let hints = picture_hints(&found, &tags, [SIDE; 2]);
+        Ok(View { features, hints, told: picture_facts(found, [SIDE; 2])? })
+    }
+
+    /// What the classifier says of the map: its likeliest classes, each around the centre of the places that speak for it.
+    fn tags(&self, features: &[f32], places: usize, vocabulary: &Vocabulary) -> Vec<Tag> {
+        let mut pooled = vec![0.0; self.width];
+        for cell in features.chunks_exact(self.width) {
             pooled.iter_mut().zip(cell).for_each(|(sum, x)| *sum += x / places as f32);
         }
-        let activation = |place: usize, class: usize| {
-            dot(self.row(class), &features[place * width..][..width]) + self.classifier.1[class]
+        let logits = self.logits(&pooled);
+        let mut order: Vec<usize> = (0..logits.len()).collect();
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let top = order.first().map_or(0.0, |class| logits[*class]);
+        let sum: f32 = logits.iter().map(|x| (x - top).exp()).sum();
+        let side = places.isqrt().max(1);
+        let tag = |class: usize| {
+            let activation = |place: usize| {
+                dot(self.row(class), &features[place * self.width..][..self.width]) + self.classifier.1[class]
+            };
+            let excess: Vec<f32> = (0..places).map(|place| (activation(place) - logits[class]).max(0.0)).collect();
+            let total = excess.iter().sum::<f32>().max(1e-6);
+            let centre = |at: fn(usize, usize) -> usize| {
+                let sum: f32 = excess.iter().enumerate().map(|(place, x)| x * (at(place, side) as f32 + 0.5)).sum();
+                sum / total / side as f32
+            };
+            let centre = [centre(|place, side| place % side), centre(|place, side| place / side)];
+            let noun = &vocabulary.tagger[class];
+            let kind = (noun.kind != noun.name && vocabulary.is_named_kind(class)).then(|| noun.kind.clone());
+            let box_px = Some(box_around(centre, TAG_SIZE));
+            Tag { label: noun.name.clone(), score: (logits[class] - top).exp() / sum, box_px, kind }
         };
-        let hints = hints_from(&self.logits(&pooled), activation, config, &detections(things, config, random));
-        View { features, hints }
+        order.into_iter().take(MOST_TAGS).map(tag).collect()
     }
 
     /// A sound of this class, with pauses, over something else that is fainter.
-    pub fn sound(&self, class: usize, other: usize, patches: usize, random: &mut Random) -> View {
+    ///
+    /// - `labels`: names of the classes
+    pub fn sound(&self, class: usize, other: usize, patches: usize, labels: &[String], random: &mut Random) -> View {
         let width = self.width;
         let heard = 1 + random.below(patches);
         let (pattern, faint) = (self.pattern(class, random), self.pattern(other, random));
@@ -121,28 +169,35 @@ impl Prototypes<'_> {
             }
         }
         let logits: Vec<f32> = features.chunks_exact(width).flat_map(|patch| self.logits(patch)).collect();
-        let hints = sound_hints(&logits, self.classifier.1.len());
-        let chosen = joiner::spread(heard, patches);
+        let chosen = spread(heard, patches);
         let features = chosen.iter().flat_map(|at| &features[*at as usize * width..][..width]).copied().collect();
-        View { features, hints }
+        View { features, hints: sound_hints(&logits, labels), told: sound_facts(&logits, labels) }
     }
 }
 
+/// A box with that centre and size, both 0..1, within the picture.
+fn box_around([x, y]: [f32; 2], [width, height]: [f32; 2]) -> BoxPx {
+    let edge = |at: f32| at.clamp(0.0, 1.0) * SIDE as f32;
+    let (x0, x1) = (edge(x - width / 2.0), edge(x + width / 2.0));
+    BoxPx { x0, y0: edge(y - height / 2.0), x1, y1: edge(y + height / 2.0) }
+}
+
 /// What the detector would say: it misses some things, and sees some that are not there.
-fn detections(things: &[Placed], config: &joiner::Config, random: &mut Random) -> Vec<Hint> {
+fn detections(things: &[Placed], vocabulary: &Vocabulary, random: &mut Random) -> Vec<Detection> {
+    let label = |class: usize| vocabulary.detector[class].name.clone();
     let mut found = Vec::new();
     for thing in things {
         let Some(class) = thing.detection.filter(|_| random.happens(0.8)) else { continue };
         let mut jitter = |x: f32| (x + 0.04 * random.normal()).clamp(0.0, 1.0);
         let (centre, [x0, y0, x1, y1]) = (thing.centre().map(&mut jitter), thing.area);
-        let size = [x1 - x0, y1 - y0].map(&mut jitter);
-        found.push(Hint { class, score: random.between(0.36, 0.9), centre, size });
+        let box_px = box_around(centre, [x1 - x0, y1 - y0].map(&mut jitter));
+        found.push(Detection { label: label(class), score: random.between(0.36, 0.9), box_px });
     }
     if random.happens(0.2) {
         let centre = [random.unit(), random.unit()];
-        let size = [random.between(0.1, 0.6), random.between(0.1, 0.6)];
-        let class = random.below(config.detector_labels.len());
-        found.push(Hint { class, score: random.between(0.35, 0.5), centre, size });
+        let box_px = box_around(centre, [random.between(0.1, 0.6), random.between(0.1, 0.6)]);
+        let class = random.below(vocabulary.detector.len());
+        found.push(Detection { label: label(class), score: random.between(0.35, 0.5), box_px });
     }
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     found
@@ -210,28 +265,29 @@ mod tests {
     #[test]
     fn a_scene_is_recognised_where_it_was_put() {
         let mut random = Random::new(5, 0);
-        let (classes, width) = (20, 64);
+        let (classes, width) = (1000, 64);
         let classifier: (Vec<f32>, Vec<f32>) =
-            ((0..classes * width).map(|_| random.normal() * 0.2).collect(), vec![0.0; classes]);
+            ((0..classes * width).map(|_| random.normal() * 0.4).collect(), vec![0.0; classes]);
         let prototypes = Prototypes { classifier: &classifier, width };
         let qformer = serde_json::json!({"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 8, "num_query_token": 2, "encoder_width": 8});
         let config = joiner::Config {
             places: 49,
             encoder_width: width,
-            tag_classes: classes,
-            detector_labels: vec!["dog".into()],
+            hints: 9,
             qformer: serde_json::from_value(qformer).unwrap(),
             output_width: 4,
         };
-        let (mut first, mut left) = (0, 0);
-        for class in 0..classes {
+        let vocabulary = Vocabulary::new().unwrap();
+        let (mut named, mut left) = (0, 0);
+        for class in (0..classes).step_by(50) {
             let thing = Placed { tag: Some(class), detection: None, area: [0.0, 0.2, 0.4, 0.9] };
-            let view = prototypes.picture(&[thing], &config, &mut random);
+            let view = prototypes.picture(&[thing], &config, &vocabulary, &mut random).unwrap();
             assert!(view.features.iter().all(|x| (0.0..=MOST).contains(x)));
-            first += usize::from(view.hints[0].class == class);
-            left += usize::from(view.hints[0].centre[0] < 0.45);
+            let hint = view.hints.iter().find(|hint| hint.name == vocabulary.tagger[class].name);
+            named += usize::from(hint.is_some());
+            left += usize::from(hint.is_some_and(|hint| hint.centre[0] < 0.45));
         }
-        assert!(first >= 18 && left >= 18, "{first} recognised, {left} on the left");
+        assert!(named >= 18 && left >= 18, "{named} of 20 recognised, {left} on the left");
     }
 }

@@ -1,9 +1,10 @@
 //! Stage 0 as a task: views of real and simulated pictures or sounds, and what the slots shall say of them.
 
 use anyhow::{Context, Result};
-use bubo::encoders::joiner::{Config, Hint, Joiner};
-use bubo::language::{LanguageModel, Tokenizer};
+use bubo::encoders::joiner::{Config, HINT_NUMBERS, Hint, Joiner, hint_numbers};
+use bubo::language::{LanguageModel, Llama, Tokenizer};
 use bubo::session::facts;
+use bubo::session::joining::{hint_tokens, nothing};
 use bubo::tensor::{Device as Engine, Tensor};
 use pollster::block_on;
 
@@ -13,7 +14,7 @@ use crate::prepare::Seen;
 use crate::random::Random;
 use crate::run::Task;
 use crate::scenes::{Allowed, Placed, Prototypes, random_things};
-use crate::slots::{MOST_THINGS, Said, Slots, hits, nothing, slot_tokens};
+use crate::slots::{MOST_THINGS, Said, Slots, hits, slot_tokens};
 use crate::variables::Variables;
 use crate::vocabulary::{Noun, Vocabulary};
 
@@ -79,19 +80,9 @@ impl Source {
         Ok(Self { config, classifier, seen, simulated, vocabulary, labels, allowed, sound_classes, training })
     }
 
-    /// Kind and name, or source and phrase, of each class that a hint can be.
-    fn hint_words(&self) -> Vec<(String, String)> {
-        if self.is_sound() {
-            let words = |label: &String| (facts::sound_source(label), facts::sound_phrase(label));
-            return self.labels.iter().map(words).collect();
-        }
-        let nouns = self.vocabulary.tagger.iter().chain(&self.vocabulary.detector);
-        nouns.map(|noun| (noun.kind.clone(), noun.name.clone())).collect()
-    }
-
     /// Whether these are sounds.
     pub fn is_sound(&self) -> bool {
-        self.config.detector_labels.is_empty()
+        !self.labels.is_empty()
     }
 
     fn prototypes(&self) -> Prototypes<'_> {
@@ -109,37 +100,46 @@ impl Source {
     }
 
     /// A random sample of the training split.
-    pub fn draw(&self, random: &mut Random) -> Sample {
+    ///
+    /// # Errors
+    /// Those of [`simulate`](Self::simulate).
+    pub fn draw(&self, random: &mut Random) -> Result<Sample> {
         match random.choose(&self.training) {
             Some(at) if !random.happens(self.simulated) => {
                 let mut sample = self.real(&self.seen[*at]);
                 vary(&mut sample.view, random);
-                sample
+                Ok(sample)
             }
             _ => self.simulate(random),
         }
     }
 
     /// A simulated sample of kinds that training may know.
-    pub fn simulate(&self, random: &mut Random) -> Sample {
-        if self.is_sound() { self.simulated_sound(random) } else { self.simulated_picture(random) }
+    ///
+    /// # Errors
+    /// Those of the scenes.
+    pub fn simulate(&self, random: &mut Random) -> Result<Sample> {
+        if self.is_sound() { Ok(self.simulated_sound(random)) } else { self.simulated_picture(random) }
     }
 
     /// A random picture of that kind from the training split, or else a simulated one if some class is of it.
-    pub fn of_kind(&self, kind: &str, random: &mut Random) -> Option<Sample> {
+    ///
+    /// # Errors
+    /// Those of the scenes.
+    pub fn of_kind(&self, kind: &str, random: &mut Random) -> Result<Option<Sample>> {
         let real: Vec<usize> = self.training.iter().copied().filter(|at| self.seen[*at].noun.kind == kind).collect();
         if let Some(at) = random.choose(&real) {
             let mut sample = self.real(&self.seen[*at]);
             vary(&mut sample.view, random);
-            return Some(sample);
+            return Ok(Some(sample));
         }
         let of_kind = |class: &&usize| self.vocabulary.tagger[**class].kind == kind;
         let classes: Vec<usize> = self.allowed.tagger.iter().filter(of_kind).copied().collect();
-        let tag = *random.choose(&classes)?;
+        let Some(tag) = random.choose(&classes).copied() else { return Ok(None) };
         let detection = self.vocabulary.detector.iter().position(|noun| noun.kind == kind);
         let left = random.between(0.0, 0.5);
         let things = [Placed { tag: Some(tag), detection, area: [left, 0.2, left + 0.5, 0.9] }];
-        Some(Sample { view: self.prototypes().picture(&things, &self.config, random), said: self.said(&things) })
+        self.picture(&things, random).map(Some)
     }
 
     fn said(&self, things: &[Placed]) -> Vec<Said> {
@@ -159,14 +159,18 @@ impl Source {
     fn simulated_sound(&self, random: &mut Random) -> Sample {
         let (class, source, phrase) = &self.sound_classes[random.below(self.sound_classes.len())];
         let other = random.below(self.classifier.1.len());
-        let view = self.prototypes().sound(*class, other, self.config.places, random);
+        let view = self.prototypes().sound(*class, other, self.config.places, &self.labels, random);
         Sample { view, said: vec![Said { kind: source.clone(), name: phrase.clone(), place: None }] }
     }
 
-    fn simulated_picture(&self, random: &mut Random) -> Sample {
+    fn simulated_picture(&self, random: &mut Random) -> Result<Sample> {
         let things = random_things(&self.vocabulary, &self.allowed, random);
-        let view = self.prototypes().picture(&things, &self.config, random);
-        Sample { view, said: self.said(&things) }
+        self.picture(&things, random)
+    }
+
+    fn picture(&self, things: &[Placed], random: &mut Random) -> Result<Sample> {
+        let view = self.prototypes().picture(things, &self.config, &self.vocabulary, random)?;
+        Ok(Sample { view, said: self.said(things) })
     }
 
     /// The split's samples without chance, at most so many.
@@ -215,15 +219,24 @@ fn vary(view: &mut View, random: &mut Random) {
     }
 }
 
-/// Features and hints of samples as a joiner takes them.
+/// Embeddings of views, `[batch, queries, hidden_size]`.
 ///
 /// # Errors
 /// If views are not of the joiner's size.
-pub fn batch_of(samples: &[&View], config: &Config) -> Result<(Tensor, Vec<Vec<Hint>>)> {
-    let features: Vec<f32> = samples.iter().flat_map(|view| &view.features).copied().collect();
-    let dims = [samples.len(), config.places, config.encoder_width];
-    let hints = samples.iter().map(|view| view.hints.clone()).collect();
-    Ok((Tensor::from_f32(&features, &dims, &Engine::Cpu)?, hints))
+pub fn join(joiner: &Joiner, views: &[&View], llama: &Llama, tokenizer: &Tokenizer) -> Result<candle_core::Tensor> {
+    let Config { places, encoder_width, hints: count, .. } = *joiner.config();
+    let features: Vec<f32> = views.iter().flat_map(|view| &view.features).copied().collect();
+    let (mut ids, mut numbers) = (Vec::new(), Vec::new());
+    for view in views {
+        ids.extend(hint_tokens(tokenizer, &view.hints, count)?);
+        numbers.extend(hint_numbers(&view.hints, count)?);
+    }
+    let batch = views.len();
+    let words = llama.embed(&ids)?.reshape(&[batch, ids.len() / batch.max(1), llama.config().hidden_size])?;
+    let features = Tensor::from_f32(&features, &[batch, places, encoder_width], &Engine::Cpu)?;
+    let numbers = Tensor::from_f32(&numbers, &[batch, count, HINT_NUMBERS], &Engine::Cpu)?;
+    let joined = joiner.forward(&features, &words, &numbers)?;
+    Ok(joined.as_candle().context("training runs on the processor")?.clone())
 }
 
 /// Targets of a sample's slots.
@@ -247,7 +260,7 @@ pub struct SlotTask {
     variables: Variables,
     joiner: Joiner,
     slots: Slots,
-    tokenizer: Tokenizer,
+    model: LanguageModel,
     batch: usize,
 }
 
@@ -259,42 +272,21 @@ impl SlotTask {
     pub fn new(source: Source, model: LanguageModel, batch: usize, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed, u64::MAX);
         let mean = mean_embedding(&model)?;
-        let meanings = meanings(&source, &model, &mean)?;
-        let variables = Variables::joiner(&source.config, &meanings, &mean, &mut random)?;
-        let joiner = Joiner::load(&source.config, &variables.weights()?)?;
         let slots = Slots::new(&model, &source.all_targets(&model.tokenizer)?)?;
-        Ok(Self { source, variables, joiner, slots, tokenizer: model.tokenizer, batch })
+        let variables = Variables::joiner(&source.config, &mean, slots.deviation(), &mut random)?;
+        let joiner = Joiner::load(&source.config, &variables.weights()?)?;
+        Ok(Self { source, variables, joiner, slots, model, batch })
     }
 
     fn embeddings(&self, samples: &[Sample]) -> Result<candle_core::Tensor> {
         let views: Vec<&View> = samples.iter().map(|sample| &sample.view).collect();
-        let (features, hints) = batch_of(&views, &self.source.config)?;
-        let embeddings = self.joiner.forward(&features, &hints)?;
-        embeddings.as_candle().cloned().context("training runs on the processor")
+        join(&self.joiner, &views, &self.model.llama, &self.model.tokenizer)
     }
 
     fn targets(&self, samples: &[Sample]) -> Result<Vec<Vec<u32>>> {
         let (is_sound, nothing) = (self.source.is_sound(), self.slots.nothing());
-        samples.iter().map(|sample| targets(&self.tokenizer, sample, is_sound, nothing)).collect()
+        samples.iter().map(|sample| targets(&self.model.tokenizer, sample, is_sound, nothing)).collect()
     }
-}
-
-/// For each class that a hint can be, the mean embedding of its kind's tokens and that of its name's, without what all
-/// tokens have in common.
-fn meanings(source: &Source, model: &LanguageModel, mean: &[f32]) -> Result<Vec<f32>> {
-    let mut out = Vec::new();
-    for (kind, name) in source.hint_words() {
-        for text in [kind, name] {
-            let ids = model.tokenizer.encode(&format!(" {text}"))?;
-            let numbers = block_on(model.llama.embed(&ids)?.to_f32())?;
-            let mut sum = vec![0.0; mean.len()];
-            for row in numbers.chunks_exact(mean.len()) {
-                sum.iter_mut().zip(row).for_each(|(sum, x)| *sum += x / ids.len() as f32);
-            }
-            out.extend(sum.iter().zip(mean).map(|(x, mean)| x - mean));
-        }
-    }
-    Ok(out)
 }
 
 /// Mean over a sample of the language model's tokens.
@@ -315,7 +307,7 @@ impl Task for SlotTask {
     }
 
     fn loss(&self, random: &mut Random) -> Result<candle_core::Tensor> {
-        let samples: Vec<Sample> = (0..self.batch).map(|_| self.source.draw(random)).collect();
+        let samples = (0..self.batch).map(|_| self.source.draw(random)).collect::<Result<Vec<_>>>()?;
         self.slots.loss(&self.embeddings(&samples)?, &self.targets(&samples)?)
     }
 
@@ -323,7 +315,8 @@ impl Task for SlotTask {
     fn validate(&self) -> Result<Vec<(String, f64)>> {
         let real = self.source.split(Split::Validation, MOST_VALIDATION);
         let mut random = Random::new(0, 0);
-        let simulated: Vec<Sample> = (0..SIMULATED_VALIDATION).map(|_| self.source.simulate(&mut random)).collect();
+        let simulated = (0..SIMULATED_VALIDATION).map(|_| self.source.simulate(&mut random));
+        let simulated = simulated.collect::<Result<Vec<_>>>()?;
         let mut scores = self.score(&real)?;
         scores.extend(self.score(&simulated)?.into_iter().map(|(name, x)| (format!("simulated {name}"), x)));
         Ok(scores)

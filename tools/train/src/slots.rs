@@ -4,19 +4,18 @@
 //! source (2 tokens) and how it is said (4). What is not used says "nothing": a full stop.
 
 use anyhow::{Context, Result};
+use bubo::encoders::joiner::{KIND_TOKENS, NAME_TOKENS};
 use bubo::language::{LanguageModel, Tokenizer};
+use bubo::session::joining::{nothing, word_tokens};
 use candle_core::{D, Device, Tensor};
 use pollster::block_on;
 
-/// Tokens of a kind or a source, and of a name or a phrase.
-const KIND: usize = 2;
-const NAME: usize = 4;
 /// Slots of one thing in a picture.
-pub const THING_SLOTS: usize = KIND + NAME + 1;
+pub const THING_SLOTS: usize = KIND_TOKENS + NAME_TOKENS + 1;
 /// Things in a picture that have slots.
 pub const MOST_THINGS: usize = 2;
 /// Slots of a sound.
-pub const SOUND_SLOTS: usize = KIND + NAME;
+pub const SOUND_SLOTS: usize = KIND_TOKENS + NAME_TOKENS;
 /// Kinds count for more than names: who calls a poodle a dog is right.
 const KIND_WEIGHT: f32 = 2.0;
 /// Part of the squared distance in the loss.
@@ -46,24 +45,17 @@ pub struct Slots {
     nothing: u32,
 }
 
-fn encode(tokenizer: &Tokenizer, text: &str, count: usize, nothing: u32) -> Result<Vec<u32>> {
-    // With a space in front, as within a sentence.
-    let mut ids = tokenizer.encode(&format!(" {text}"))?;
-    ids.resize(count, nothing);
-    Ok(ids)
-}
-
 /// Token ids of the slots of one thing or sound.
 ///
 /// # Errors
 /// If the tokeniser refuses a text.
 pub fn slot_tokens(tokenizer: &Tokenizer, said: Option<&Said>, with_place: bool, nothing: u32) -> Result<Vec<u32>> {
-    let Some(said) = said else { return Ok(vec![nothing; KIND + NAME + usize::from(with_place)]) };
-    let mut ids = encode(tokenizer, &said.kind, KIND, nothing)?;
-    ids.extend(encode(tokenizer, &said.name, NAME, nothing)?);
+    let Some(said) = said else { return Ok(vec![nothing; SOUND_SLOTS + usize::from(with_place)]) };
+    let mut ids = word_tokens(tokenizer, &said.kind, KIND_TOKENS, nothing)?;
+    ids.extend(word_tokens(tokenizer, &said.name, NAME_TOKENS, nothing)?);
     if with_place {
         let place = said.place.as_deref().and_then(|place| place.rsplit(' ').next()).unwrap_or_default();
-        ids.extend(encode(tokenizer, place, 1, nothing)?);
+        ids.extend(word_tokens(tokenizer, place, 1, nothing)?);
     }
     Ok(ids)
 }
@@ -108,7 +100,7 @@ impl Slots {
         let slots = targets.first().map_or(0, Vec::len);
         let group = if slots == SOUND_SLOTS { SOUND_SLOTS } else { THING_SLOTS };
         let weights: Vec<f32> =
-            (0..ids.len()).map(|at| if at % slots % group < KIND { KIND_WEIGHT } else { 1.0 }).collect();
+            (0..ids.len()).map(|at| if at % slots % group < KIND_TOKENS { KIND_WEIGHT } else { 1.0 }).collect();
         let total: f32 = weights.iter().sum();
         let weights = Tensor::from_vec(weights, ids.len(), &Device::Cpu)?;
         let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu)?;
@@ -130,18 +122,15 @@ impl Slots {
         Ok(best.chunks(slots).map(|row| row.iter().map(|at| self.tokens[*at as usize]).collect()).collect())
     }
 
+    /// Deviation of the numbers of the tokens' embeddings from 0.
+    pub fn deviation(&self) -> f32 {
+        self.variance.sqrt() as f32
+    }
+
     /// The token of an unused slot.
     pub fn nothing(&self) -> u32 {
         self.nothing
     }
-}
-
-/// The token of an unused slot: a full stop.
-///
-/// # Errors
-/// If the tokeniser has none.
-pub fn nothing(tokenizer: &Tokenizer) -> Result<u32> {
-    tokenizer.encode(".")?.first().copied().context("the tokeniser has no full stop")
 }
 
 /// Shares of rows whose kind, name and place (of things) are all right, of the first thing or sound.
@@ -150,9 +139,10 @@ pub fn hits(found: &[Vec<u32>], targets: &[Vec<u32>]) -> Vec<(String, f64)> {
         let right = found.iter().zip(targets).filter(|(found, target)| found.get(from..to) == target.get(from..to));
         right.count() as f64 / targets.len().max(1) as f64
     };
-    let mut shares = vec![("kind".to_owned(), share(0, KIND)), ("name".to_owned(), share(KIND, KIND + NAME))];
+    let mut shares =
+        vec![("kind".to_owned(), share(0, KIND_TOKENS)), ("name".to_owned(), share(KIND_TOKENS, SOUND_SLOTS))];
     if targets.first().is_some_and(|target| target.len() != SOUND_SLOTS) {
-        shares.push(("place".to_owned(), share(KIND + NAME, THING_SLOTS)));
+        shares.push(("place".to_owned(), share(SOUND_SLOTS, THING_SLOTS)));
     }
     shares
 }

@@ -20,34 +20,51 @@ pub struct Variables {
 }
 
 impl Variables {
-    /// Random starting values of a joiner.
+    /// Starting values of a joiner: what the hints' words say goes through nearly unchanged, from every hint alike; the
+    /// rest is random.
     ///
-    /// - `meanings`: `[hint_classes − 1, 2 · output_width]`, the language model's tokens for the kind and for the name of each
-    ///   class: a hint starts as a random projection of what it means, so that there is one way to read them all to learn,
-    ///   rather than a thousand
     /// - `mean_embedding`: the mean of the language model's tokens, where the projector starts
+    /// - `deviation`: of the numbers of its tokens' embeddings
     ///
     /// # Errors
     /// If sizes do not go together.
     pub fn joiner(
         config: &joiner::Config,
-        meanings: &[f32],
         mean_embedding: &[f32],
+        deviation: f32,
         random: &mut Random,
     ) -> Result<Self> {
+        ensure!(mean_embedding.len() == config.output_width, "a mean of {} numbers", mean_embedding.len());
+        let (dim, width) = (config.qformer.hidden_size, config.output_width);
+        // Words of deviation 1 in the queries' width, and back: a random projection and its transpose.
+        let scale = (deviation * (width as f32).sqrt()).max(1e-6).recip();
+        let squeeze: Vec<f32> = (0..dim * width).map(|_| scale * random.normal()).collect();
+        let back = 0.5 / (scale * scale * dim as f32);
         let mut variables = Self::default();
         for (name, dims) in joiner_shapes(config) {
             let count: usize = dims.iter().product();
             let numbers: Vec<f32> = match name.as_str() {
                 "llama_proj.bias" => mean_embedding.to_vec(),
-                // Small, so that at first everything is the mean token.
-                "llama_proj.weight" => (0..count).map(|_| 0.01 * random.normal()).collect(),
+                "llama_proj.weight" => {
+                    (0..count).map(|at| back * squeeze[at % dim * width + at / dim]).collect() // [width, dim]
+                }
+                "words.weight" => squeeze.clone(),
+                "words.bias" => {
+                    let row = |row: &[f32]| -row.iter().zip(mean_embedding).map(|(a, b)| a * b).sum::<f32>();
+                    squeeze.chunks_exact(width).map(row).collect()
+                }
                 "features.weight" => {
                     let deviation = (dims[1] as f32).powf(-0.5);
                     (0..count).map(|_| deviation * random.normal()).collect()
                 }
                 _ if name.ends_with(".bias") => vec![0.0; count],
                 _ if name.ends_with("norm.weight") || name.ends_with("LayerNorm.weight") => vec![1.0; count],
+                _ if name.ends_with("crossattention.self.value.weight")
+                    || name.ends_with("crossattention.output.dense.weight") =>
+                {
+                    let identity = |at: usize| f32::from(u8::from(at / dim == at % dim));
+                    (0..count).map(|at| identity(at) + 0.02 * random.normal()).collect()
+                }
                 // BERT's.
                 _ if name.starts_with("Qformer") || name == "query_tokens" => {
                     (0..count).map(|_| 0.04 * random.normal()).collect()
@@ -57,29 +74,7 @@ impl Variables {
             };
             variables.insert(name, numbers, &dims)?;
         }
-        variables.start_hints_as_meanings(config, meanings, random)?;
         Ok(variables)
-    }
-
-    fn start_hints_as_meanings(
-        &mut self,
-        config: &joiner::Config,
-        meanings: &[f32],
-        random: &mut Random,
-    ) -> Result<()> {
-        let (width, dim) = (2 * config.output_width, config.qformer.hidden_size);
-        ensure!(meanings.len() == (config.hint_classes() - 1) * width, "meanings of {} numbers", meanings.len());
-        let square = meanings.iter().map(|x| x * x).sum::<f32>() / meanings.len().max(1) as f32;
-        // Rows of deviation 1.
-        let deviation = (width as f32 * square).sqrt().max(1e-6).recip();
-        let projection: Vec<f32> = (0..dim * width).map(|_| deviation * random.normal()).collect();
-        let mut table = self.numbers("hint_classes.weight")?;
-        for (row, out) in meanings.chunks_exact(width).zip(table.chunks_exact_mut(dim)) {
-            for (weights, out) in projection.chunks_exact(width).zip(out) {
-                *out = weights.iter().zip(row).map(|(a, b)| a * b).sum::<f32>();
-            }
-        }
-        self.insert("hint_classes.weight".into(), table, &[config.hint_classes(), dim])
     }
 
     /// Starting values of a LoRA on the queries, keys and values of every layer: nothing is added at first.
@@ -147,13 +142,29 @@ impl Variables {
         found.map(|(name, gradient)| Ok((name.clone(), gradient.flatten_all()?.to_vec1()?))).collect()
     }
 
+    /// Those whose names start with `prefix`, without it.
+    pub fn below(&self, prefix: &str) -> Self {
+        let own = self.by_name.iter();
+        let own = own.filter_map(|(name, variable)| Some((name.strip_prefix(prefix)?.to_owned(), variable.clone())));
+        Self { by_name: own.collect() }
+    }
+
     /// Writes all variables to a safetensors file.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let tensors = self.by_name.iter().map(|(name, variable)| (name.clone(), variable.as_tensor().clone()));
-        let tensors: std::collections::HashMap<_, _> = tensors.collect();
+        self.save_as(path, DType::F32)
+    }
+
+    /// Writes all variables to a safetensors file as numbers of that type.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save_as(&self, path: &Path, dtype: DType) -> Result<()> {
+        let tensors = self.by_name.iter();
+        let tensors = tensors.map(|(name, variable)| Ok((name.clone(), variable.as_tensor().to_dtype(dtype)?)));
+        let tensors = tensors.collect::<Result<std::collections::HashMap<_, _>>>()?;
         candle_core::safetensors::save(&tensors, path).with_context(|| format!("could not write {}", path.display()))
     }
 
@@ -177,9 +188,8 @@ impl Variables {
 fn joiner_shapes(config: &joiner::Config) -> Vec<(String, Vec<usize>)> {
     let (qformer, dim) = (&config.qformer, config.qformer.hidden_size);
     let mut shapes = vec![
-        ("places".to_owned(), vec![config.places + config.hint_count(), dim]),
+        ("places".to_owned(), vec![config.places + config.hints * joiner::HINT_TOKENS, dim]),
         ("overall".into(), vec![1, dim]),
-        ("hint_classes.weight".into(), vec![config.hint_classes(), dim]),
         ("query_tokens".into(), vec![1, qformer.num_query_token, dim]),
     ];
     let mut linear = |name: String, output: usize, input: usize| {
@@ -187,7 +197,8 @@ fn joiner_shapes(config: &joiner::Config) -> Vec<(String, Vec<usize>)> {
         shapes.push((format!("{name}.bias"), vec![output]));
     };
     linear("features".into(), dim, config.encoder_width);
-    linear("hint_numbers".into(), dim, joiner::HINT_NUMBERS);
+    linear("words".into(), dim, config.output_width);
+    linear("numbers".into(), dim, joiner::HINT_NUMBERS);
     linear("llama_proj".into(), config.output_width, dim);
     let mut norms = vec!["norm".to_owned(), "Qformer.bert.embeddings.LayerNorm".into()];
     for index in 0..qformer.num_hidden_layers {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use bubo::encoders::joiner::{self, Hint, Joiner};
+use bubo::encoders::joiner::{self, HINT_NUMBERS, HINT_TOKENS, Joiner};
 use bubo::language::{Llama, llama};
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
@@ -21,8 +21,7 @@ fn joiner_config() -> joiner::Config {
     joiner::Config {
         places: 4,
         encoder_width: 6,
-        tag_classes: 5,
-        detector_labels: vec!["dog".into()],
+        hints: 2,
         qformer: serde_json::from_value(qformer).unwrap(),
         output_width: WIDTH,
     }
@@ -69,20 +68,15 @@ struct Chain {
     joiner: Joiner,
     llama: Llama,
     variables: BTreeMap<String, candle_core::Var>,
-    features: Tensor,
-    hints: Vec<Vec<Hint>>,
+    /// Features, words and numbers.
+    inputs: [Tensor; 3],
 }
 
 impl Chain {
     fn new() -> Self {
         let mut random = Random::new(11, 0);
         let config = joiner_config();
-        let meanings: Vec<f32> = (0..6 * 2 * WIDTH).map(|_| random.normal()).collect();
-        let own = Variables::joiner(&config, &meanings, &[0.0; WIDTH], &mut random).unwrap();
-        // The projector starts so small that differences would drown in rounding.
-        let projector = (0..WIDTH * 8).map(|_| 0.3 * random.normal()).collect();
-        let mut own = own;
-        own.insert("llama_proj.weight".into(), projector, &[WIDTH, 8]).unwrap();
+        let own = Variables::joiner(&config, &[0.0; WIDTH], 1.0, &mut random).unwrap();
         let mut addition = Variables::low_rank(&llama_config(), 2, &mut random).unwrap();
         // B starts at zero, where A has no gradient.
         for name in addition.by_name.keys().filter(|name| name.contains("lora_b")).cloned().collect::<Vec<_>>() {
@@ -95,20 +89,18 @@ impl Chain {
         let llama = Llama::load(&llama_config(), &weights).unwrap();
         let mut variables = own.by_name;
         variables.extend(addition.by_name);
-        let numbers: Vec<f32> = (0..2 * 4 * 6).map(|_| random.normal()).collect();
-        let hint = |class| Hint { class, score: 0.6, centre: [0.2, 0.7], size: [0.1, 0.3] };
-        Self {
-            joiner,
-            llama,
-            variables,
-            features: Tensor::from_f32(&numbers, &[2, 4, 6], &Device::Cpu).unwrap(),
-            hints: vec![vec![hint(3), hint(5)], vec![]],
-        }
+        let mut input = |dims: &[usize]| {
+            let numbers: Vec<f32> = (0..dims.iter().product()).map(|_| random.normal()).collect();
+            Tensor::from_f32(&numbers, dims, &Device::Cpu).unwrap()
+        };
+        let inputs = [input(&[2, 4, 6]), input(&[2, 2 * HINT_TOKENS, WIDTH]), input(&[2, 2, HINT_NUMBERS])];
+        Self { joiner, llama, variables, inputs }
     }
 
     /// Cross-entropy of two tokens after what was joined and one token.
     fn loss(&self) -> candle_core::Tensor {
-        let joined = self.joiner.forward(&self.features, &self.hints).unwrap();
+        let [features, words, numbers] = &self.inputs;
+        let joined = self.joiner.forward(features, words, numbers).unwrap();
         let token = self.llama.embed(&[3, 4]).unwrap().reshape(&[2, 1, WIDTH]).unwrap();
         let sequence = Tensor::concat(&[&joined, &token], 1).unwrap();
         let hidden = self.llama.forward(&sequence, None).unwrap().narrow(1, 3, 1).unwrap();

@@ -22,7 +22,9 @@ pub fn build() -> Result<()> {
         .current_dir(places::root()))?;
     let bubo = places::target().join("release").join(format!("bubo{}", env::consts::EXE_SUFFIX));
     say("building bundles/bubo-mini, where its parts or its converter have changed");
-    run(Command::new(bubo).arg("bundle").arg("--parts").arg(parts::folder()?).arg("--out").arg(folder()))
+    let mut bundle = Command::new(bubo);
+    bundle.arg("bundle").arg("--parts").arg(parts::folder()?);
+    run(bundle.arg("--trained").arg(places::root().join("assets/trained")).arg("--out").arg(folder()))
 }
 
 /// Where the bundle is.

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use bubo::bundle::Scheme;
 use bubo::encoders::joiner::Config;
 use half::f16;
 use safetensors::tensor::{Dtype, SafeTensors};
 
+use super::quantize::{Fit, Target, quantized_part};
 use super::{Licence, Part, PartTensor, StoredTensor};
 
 /// The joiners that are in `folder`: `image_joiner.safetensors` and `audio_joiner.safetensors`, each with its sizes in a
-/// file of the same name that ends in `.json`.
+/// file of the same name that ends in `.json`. Their matrices are stored in 8 bits.
 ///
 /// # Errors
 /// If a file is not what it should be.
@@ -24,14 +26,15 @@ pub fn joiners(folder: &Path) -> Result<Vec<Part>> {
         let config = folder.join(format!("{name}.json"));
         let config = std::fs::read(&config).with_context(|| format!("could not read {}", config.display()))?;
         let config: Config = serde_json::from_slice(&config).with_context(|| name.to_owned())?;
-        parts.push(Part {
+        let part = Part {
             name,
             model: "hinted_qformer",
             config: serde_json::to_value(&config)?,
             tensors: tensors(&weights, name)?,
             files: Vec::new(),
             licence: licence(),
-        });
+        };
+        parts.push(quantized_part(part, Target { scheme: Scheme::Q8_0, fit: Fit::LeastSquares }));
     }
     Ok(parts)
 }
