@@ -44,8 +44,10 @@ pub struct Exchange {
 
 /// The name that is said of a thing: the fine one if the encoder is sure of it, else the kind.
 fn said_name<'a>(said: &'a Said, view: &View) -> &'a str {
-    let sure = view.hints.iter().any(|hint| hint.score >= SURE && hint.name == said.name);
-    if sure { &said.name } else { &said.kind }
+    // A thing is as sure as its kind; its name is only as sure as the tag.
+    let scores = view.hints.iter().filter(|hint| hint.name == said.name).map(|hint| hint.score);
+    let sure = scores.fold(f32::INFINITY, f32::min);
+    if (SURE..=1.0).contains(&sure) { &said.name } else { &said.kind }
 }
 
 fn things_said(sample: &Sample) -> String {

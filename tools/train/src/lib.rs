@@ -18,6 +18,7 @@ pub mod optimizer;
 pub mod packages;
 pub mod prepare;
 pub mod random;
+pub mod renaming;
 pub mod run;
 pub mod scenes;
 pub mod slot_task;
@@ -38,8 +39,8 @@ use answers::{AnswerTask, Frozen, Learner, Mix};
 use cache::Cache;
 use frozen::{Ears, Eyes};
 use random::Random;
-use run::Plan;
-use slot_task::{SlotTask, Source};
+use run::{Plan, Task};
+use slot_task::{Share, SlotTask, Source};
 use slots::Slots;
 use variables::Variables;
 
@@ -63,6 +64,12 @@ pub struct Stage0 {
     pub batch: usize,
     /// Part of the samples that are simulated, 0..1.
     pub simulated: f32,
+    /// Part of the samples whose names are changed to random words, see [`renaming`], 0..1.
+    #[serde(default)]
+    pub renamed: f32,
+    /// Weights to start from, out of an earlier stage 0.
+    #[serde(default)]
+    pub from: Option<PathBuf>,
     /// How long and how fast.
     pub plan: Plan,
 }
@@ -75,6 +82,9 @@ pub struct Start {
     pub from: PathBuf,
     /// Part of the samples that are simulated, 0..1.
     pub simulated: f32,
+    /// Part of the samples whose names are changed to random words, see [`renaming`], 0..1.
+    #[serde(default)]
+    pub renamed: f32,
 }
 
 /// A low-rank addition to the language model.
@@ -119,8 +129,9 @@ pub fn source(
     modality: Modality,
     loader: &mut WeightLoader,
     data: &Path,
-    simulated: f32,
+    share: Share,
     output_width: usize,
+    tokenizer: &Tokenizer,
 ) -> Result<Source> {
     let vocabulary = vocabulary::Vocabulary::new()?;
     let (roots, pictures, sounds) = prepare::examples(&data.join("packages"), &vocabulary)?;
@@ -130,12 +141,13 @@ pub fn source(
             let eyes = Eyes::load(loader)?;
             let config = eyes.joiner_config(output_width)?;
             let seen = prepare::pictures(&roots, &pictures, &eyes, &cache)?;
-            Source::new(config, eyes.classifier, seen, simulated, &[])
+            Source::new(config, eyes.classifier, seen, share, &[], tokenizer)
         }
         Modality::Audio => {
             let ears = Ears::load(loader)?;
             let seen = prepare::sounds(&roots, &sounds, &ears, &vocabulary, &cache)?;
-            Source::new(ears.joiner_config(output_width)?, ears.classifier, seen, simulated, &ears.labels)
+            let config = ears.joiner_config(output_width)?;
+            Source::new(config, ears.classifier, seen, share, &ears.labels, tokenizer)
         }
     }
 }
@@ -156,7 +168,8 @@ pub fn language(loader: &mut WeightLoader) -> Result<LanguageModel> {
 pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Path) -> Result<()> {
     let model = language(loader)?;
     let width = model.llama.config().hidden_size;
-    let source = source(config.modality, loader, data, config.simulated, width)?;
+    let share = Share { simulated: config.simulated, renamed: config.renamed };
+    let source = source(config.modality, loader, data, share, width, &model.tokenizer)?;
     let count = |split| source.seen.iter().filter(|seen| seen.split == split).count();
     let [training, validation, test] =
         [examples::Split::Training, examples::Split::Validation, examples::Split::Test].map(count);
@@ -165,6 +178,9 @@ pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Pat
     let sizes = serde_json::to_vec_pretty(&source.config)?;
     std::fs::write(out.join("joiner.json"), sizes).context("joiner.json")?;
     let task = SlotTask::new(source, model, config.batch, config.plan.seed)?;
+    if let Some(from) = &config.from {
+        task.variables().restore(from)?;
+    }
     run::run(&task, &config.plan, out)?;
     Ok(())
 }
@@ -191,8 +207,9 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     }
     let width = plain.llama.config().hidden_size;
     let mut learner = |start: &Option<Start>, modality, prefix| -> Result<Option<Learner>> {
-        let Some(Start { from, simulated }) = start else { return Ok(None) };
-        let source = source(modality, loader, data, *simulated, width)?;
+        let Some(Start { from, simulated, renamed }) = start else { return Ok(None) };
+        let share = Share { simulated: *simulated, renamed: *renamed };
+        let source = source(modality, loader, data, share, width, &plain.tokenizer)?;
         let own = Variables::joiner(&source.config, &vec![0.0; width], 1.0, &mut Random::new(0, 0))?;
         own.restore(&from.join("weights.safetensors"))?;
         let joiner = Joiner::load(&source.config, &own.weights()?)?;

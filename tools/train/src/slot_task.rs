@@ -12,6 +12,7 @@ use crate::examples::{Split, is_test_kind};
 use crate::frozen::View;
 use crate::prepare::Seen;
 use crate::random::Random;
+use crate::renaming::Renaming;
 use crate::run::Task;
 use crate::scenes::{Allowed, Placed, Prototypes, random_things};
 use crate::slots::{MOST_THINGS, Said, Slots, hits, slot_tokens};
@@ -32,6 +33,15 @@ pub struct Sample {
     pub said: Vec<Said>,
 }
 
+/// Parts of the samples, 0..1.
+#[derive(Debug, Clone, Copy)]
+pub struct Share {
+    /// That are simulated.
+    pub simulated: f32,
+    /// Whose names are changed to random words, see [`Renaming`].
+    pub renamed: f32,
+}
+
 /// Where samples of one modality come from.
 pub struct Source {
     /// Sizes of its joiner.
@@ -40,8 +50,8 @@ pub struct Source {
     pub classifier: (Vec<f32>, Vec<f32>),
     /// Real ones.
     pub seen: Vec<Seen>,
-    /// Part of the samples that are simulated, 0..1.
-    pub simulated: f32,
+    share: Share,
+    renaming: Renaming,
     vocabulary: Vocabulary,
     /// Names of the audio encoder's classes; none for pictures.
     labels: Vec<String>,
@@ -59,13 +69,14 @@ impl Source {
     /// - `labels`: names of the audio encoder's classes; empty for pictures
     ///
     /// # Errors
-    /// If the labels that are part of the program are damaged.
+    /// If the labels that are part of the program are damaged, or the tokeniser has no words.
     pub fn new(
         config: Config,
         classifier: (Vec<f32>, Vec<f32>),
         seen: Vec<Seen>,
-        simulated: f32,
+        share: Share,
         labels: &[String],
+        tokenizer: &Tokenizer,
     ) -> Result<Self> {
         let vocabulary = Vocabulary::new()?;
         let known = |nouns: &[Noun]| (0..nouns.len()).filter(|class| !is_test_kind(&nouns[*class].kind)).collect();
@@ -76,8 +87,8 @@ impl Source {
         });
         let sound_classes = sound_classes.collect();
         let training = (0..seen.len()).filter(|at| seen[*at].split == Split::Training).collect();
-        let labels = labels.to_vec();
-        Ok(Self { config, classifier, seen, simulated, vocabulary, labels, allowed, sound_classes, training })
+        let (labels, renaming) = (labels.to_vec(), Renaming::new(tokenizer)?);
+        Ok(Self { config, classifier, seen, share, renaming, vocabulary, labels, allowed, sound_classes, training })
     }
 
     /// Whether these are sounds.
@@ -104,14 +115,18 @@ impl Source {
     /// # Errors
     /// Those of [`simulate`](Self::simulate).
     pub fn draw(&self, random: &mut Random) -> Result<Sample> {
-        match random.choose(&self.training) {
-            Some(at) if !random.happens(self.simulated) => {
+        let mut sample = match random.choose(&self.training) {
+            Some(at) if !random.happens(self.share.simulated) => {
                 let mut sample = self.real(&self.seen[*at]);
                 vary(&mut sample.view, random);
-                Ok(sample)
+                sample
             }
-            _ => self.simulate(random),
+            _ => self.simulate(random)?,
+        };
+        if random.happens(self.share.renamed) {
+            self.renaming.rename(&mut sample, random);
         }
+        Ok(sample)
     }
 
     /// A simulated sample of kinds that training may know.
@@ -197,6 +212,8 @@ impl Source {
             nouns.map(|noun| said_of(noun, places[0])).collect()
         };
         all.extend(self.seen.iter().flat_map(|seen| self.real(seen).said));
+        let word = |word: &String| Said { kind: word.clone(), name: String::new(), place: None };
+        all.extend(self.renaming.words().iter().map(word));
         all.extend(places.map(|place| Said { kind: String::new(), name: String::new(), place: Some(place.into()) }));
         all.iter().map(|said| slot_tokens(tokenizer, Some(said), !self.is_sound(), nothing)).collect()
     }
