@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::grounding::{Tag, Tagger};
 use crate::media::{ChannelScale, Filter, Fit, RgbImage};
 use crate::nn::swin::{self, Swin};
-use crate::nn::{LayerNorm, Linear, MultiHeadAttention, Tap, Weights, unseen};
+use crate::nn::{AttentionBlock, FeedForwardBlock, LayerNorm, Linear, Tap, Weights, unseen};
 use crate::tensor::{Device, Reduce, Tensor, Unary};
 
 /// The names of the tags, one a line.
@@ -157,38 +157,27 @@ pub fn projected_labels(config: &Config, weights: &Weights) -> Result<Tensor> {
     projection.forward(&Tensor::embedding(&table, &Tensor::from_u32(&all, &[all.len()], &device)?)?)
 }
 
-/// Cross-attention to the picture and feed-forward network, each followed by its residual and norm. Tags do not look at
-/// each other: the self-attention of the BERT that this was is left out.
+/// Cross-attention to the picture and feed-forward network. Tags do not look at each other: the self-attention of the BERT
+/// that this was is left out.
 #[derive(Debug)]
 struct Layer {
-    attention: MultiHeadAttention,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+    attention: AttentionBlock,
+    feed_forward: FeedForwardBlock,
 }
 
 impl Layer {
     fn load(config: &Config, weights: &Weights) -> Result<Self> {
-        let (dim, inner) = (config.hidden_size, config.intermediate_size);
-        let cross = weights.pp("crossattention");
-        let heads = config.num_attention_heads;
+        let (dim, inner, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let (cross, eps) = (weights.pp("crossattention"), HEAD_EPS);
+        let (intermediate, output) = (weights.pp("intermediate"), weights.pp("output"));
         Ok(Self {
-            attention: MultiHeadAttention::load(&cross.pp("self"), dim, config.proj_dim, heads)?,
-            attention_output: Linear::load(&cross.pp("output").pp("dense"), dim, dim)?,
-            attention_norm: LayerNorm::load(&cross.pp("output").pp("LayerNorm"), dim, HEAD_EPS)?,
-            intermediate: Linear::load(&weights.pp("intermediate").pp("dense"), dim, inner)?,
-            output: Linear::load(&weights.pp("output").pp("dense"), inner, dim)?,
-            output_norm: LayerNorm::load(&weights.pp("output").pp("LayerNorm"), dim, HEAD_EPS)?,
+            attention: AttentionBlock::load(&cross, dim, config.proj_dim, heads, eps)?,
+            feed_forward: FeedForwardBlock::load(&intermediate, &output, dim, inner, eps)?,
         })
     }
 
     fn forward(&self, x: &Tensor, features: &Tensor) -> Result<Tensor> {
-        let attended = self.attention_output.forward(&self.attention.forward(x, features, None)?)?;
-        let x = self.attention_norm.forward(&attended.add(x)?)?;
-        let widened = self.intermediate.forward_with(&x, Unary::Gelu)?;
-        self.output_norm.forward(&self.output.forward(&widened)?.add(&x)?)
+        self.feed_forward.forward(&self.attention.forward(x, features, None)?)
     }
 }
 
