@@ -7,6 +7,7 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::not_things::names_no_thing;
 use crate::error::{Error, Result};
 use crate::grounding::{Tag, Tagger};
 use crate::media::{ChannelScale, Filter, Fit, RgbImage};
@@ -47,6 +48,20 @@ pub struct Config {
     pub intermediate_size: usize,
     /// Number of tags.
     pub num_class: usize,
+    /// Which tags are given.
+    #[serde(default)]
+    pub tags: GivenTags,
+}
+
+/// Which of the tags that are seen a tagger gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GivenTags {
+    /// Those that can name a thing: a detector that is asked for `brown`, `run` or `kitchen` draws boxes around everything.
+    #[default]
+    Things,
+    /// All, as in the original.
+    Original,
 }
 
 impl Config {
@@ -189,6 +204,7 @@ pub struct RamTagger {
     image_res: usize,
     names: Vec<String>,
     thresholds: Vec<f32>,
+    given: GivenTags,
 }
 
 impl RamTagger {
@@ -205,7 +221,7 @@ impl RamTagger {
         let thresholds = thresholds.ok_or_else(|| Error::corrupt(THRESHOLD_FILE, "a line that is no number"))?;
         let network = Ram::load(config, weights)?;
         let device = network.queries.device();
-        Ok(Self { network, device, image_res: config.image_res, names, thresholds })
+        Ok(Self { network, device, image_res: config.image_res, names, thresholds, given: config.tags })
     }
 
     /// A picture as the network's input `[1, 3, image_res, image_res]`: squeezed into the square, normalised.
@@ -221,12 +237,21 @@ impl RamTagger {
 
 #[async_trait(?Send)]
 impl Tagger for RamTagger {
-    /// Tags whose confidence is beyond their own threshold, in the order of the list.
+    /// Tags whose confidence is beyond their own threshold, in the order of the list, as far as they are
+    /// [given](GivenTags).
     async fn tag(&self, image: &RgbImage) -> Result<Vec<Tag>> {
         let logits = self.network.forward(&self.input(image)?)?;
         let scores = logits.unary(Unary::Sigmoid)?.to_f32().await?;
         let tag = |at: usize| Tag { label: self.names[at].clone(), score: scores[at], box_px: None, kind: None };
-        Ok(hits(&scores, &self.thresholds).into_iter().map(tag).collect())
+        let seen = hits(&scores, &self.thresholds).into_iter();
+        Ok(seen.filter(|at| self.given.gives(&self.names[*at])).map(tag).collect())
+    }
+}
+
+impl GivenTags {
+    /// Whether a tag (lower-case) is given.
+    pub fn gives(self, tag: &str) -> bool {
+        self == Self::Original || !names_no_thing(tag)
     }
 }
 
