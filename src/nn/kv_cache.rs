@@ -50,6 +50,26 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
+    /// Forgets all places behind the first `start` but those of `kept` (ascending), which move up in their order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them is not there.
+    pub fn keep(&mut self, start: usize, kept: &[usize]) -> Result<()> {
+        let is_there = |place: &usize| (start..self.len).contains(place);
+        if start > self.len || !kept.is_sorted_by(|a, b| a < b) || !kept.iter().all(is_there) {
+            return Err(Error::shape("kv cache", format!("{kept:?} of places {start}..{}", self.len)));
+        }
+        let places: Vec<u32> = kept.iter().map(|place| *place as u32).collect();
+        for Layer { key, value } in self.layers.iter().flatten().filter(|_| !places.is_empty()) {
+            let places = Tensor::from_u32(&places, &[places.len()], &key.device())?;
+            for room in [key, value] {
+                room.write_at(&room.index_select(2, &places)?, 2, start)?;
+            }
+        }
+        self.len = start + kept.len();
+        Ok(())
+    }
+
     /// Writes a layer's new keys and values (`[batch, key_heads, seq, dim]`) behind those that count, and gives back the
     /// layer's whole key and value tensors; of them `len + seq` places may be read.
     ///
@@ -143,6 +163,28 @@ mod tests {
         cache.truncate(10);
         let (key, _) = cache.append(0, &places(77, 1), &places(77, 1)).expect("there is room again");
         assert_eq!(read(&key, 11)[10], 77.0);
+    }
+
+    #[test]
+    fn kept_places_move_up_and_the_others_are_forgotten() {
+        let mut cache = KvCache::new(1, 64);
+        cache.append(0, &places(0, 9), &places(0, 9)).expect("there is room");
+        cache.advance(9).expect("it was written");
+        for (start, kept, expected) in [
+            (3, &[4, 7, 8][..], vec![0.0, 1.0, 2.0, 4.0, 7.0, 8.0]),
+            (1, &[3, 5], vec![0.0, 4.0, 8.0]),
+            (2, &[], vec![0.0, 4.0]),
+        ] {
+            cache.keep(start, kept).expect("they are there");
+            assert_eq!(cache.len(), expected.len());
+            let (key, value) = cache.append(0, &places(77, 1), &places(77, 1)).expect("there is room");
+            for room in [key, value] {
+                assert_eq!(read(&room, expected.len()), [expected.clone(), expected.clone()].concat());
+            }
+        }
+        for (start, kept) in [(3, &[][..]), (0, &[2]), (0, &[1, 0]), (1, &[0])] {
+            assert!(cache.keep(start, kept).is_err(), "{start} {kept:?}");
+        }
     }
 
     #[test]

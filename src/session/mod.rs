@@ -51,6 +51,8 @@ pub type Sink<'a> = &'a dyn Fn(Event);
 pub struct AskOptions {
     /// Longest answer of the language model, in tokens.
     pub max_tokens: usize,
+    /// Answers that grow side by side, 1 to 16, of which the likeliest is taken. With more than 1 nothing streams.
+    pub num_beams: usize,
     /// 0 gives the most likely answer; more gives more varied ones, usually up to 1.
     pub temperature: f32,
     /// Only the likeliest tokens that together have this probability, 0..1.
@@ -76,6 +78,7 @@ impl Default for AskOptions {
     fn default() -> Self {
         Self {
             max_tokens: 96,
+            num_beams: 1,
             temperature: 0.0,
             top_p: None,
             top_k: None,
