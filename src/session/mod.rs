@@ -24,9 +24,9 @@ use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::MatchMode;
-use crate::grounding::scene::{Eyes, combined};
+use crate::grounding::scene::Eyes;
 use crate::host::Host;
-use crate::language::{Chat, LanguageModel};
+use crate::language::{Chat, GenerationOptions, LanguageModel};
 use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
 use crate::tensor::Device;
@@ -88,6 +88,27 @@ impl Default for AskOptions {
             matching: MatchMode::Lexicon,
             facts: true,
             embeddings: true,
+        }
+    }
+}
+
+impl AskOptions {
+    /// As the original's demo asks: answers are drawn, up to 300 tokens long, and their phrases are tied as the language
+    /// model says. What the paper's system is shown has settings of its own, see `bubo convert --original`.
+    ///
+    /// Source: bubogpt @ 17c72b5, eval_scripts/conversation.py, `Chat.answer`.
+    pub fn original() -> Self {
+        let GenerationOptions { sampling, max_new_tokens, .. } = GenerationOptions::original();
+        Self {
+            max_tokens: max_new_tokens,
+            temperature: sampling.temperature,
+            top_p: Some(sampling.top_p),
+            top_k: Some(sampling.top_k),
+            repetition_penalty: sampling.repetition_penalty,
+            matching: MatchMode::Original,
+            evidence: false,
+            facts: false,
+            ..Self::default()
         }
     }
 }
@@ -201,7 +222,7 @@ impl Session {
             (Some(joiner), ..) => joining::embed_picture(joiner, &*tagger, image, &detections).await?,
             _ => None,
         };
-        let found = combined(detections, tags);
+        let found = eyes.put_together(detections, tags);
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });
         let total = found.len();

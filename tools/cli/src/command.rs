@@ -41,6 +41,9 @@ pub struct Convert {
     /// Quantise float matrices whose columns are a multiple of 32.
     #[arg(long, value_enum)]
     quantize: Option<Blocks>,
+    /// Behave as BuboGPT does where it was mended on purpose; docs/options.md tells where.
+    #[arg(long, conflicts_with = "part")]
+    original: bool,
     /// Take scales from each block's range, as GGML does, instead of fitting them by least squares.
     #[arg(long, requires = "quantize")]
     by_range: bool,
@@ -84,7 +87,10 @@ impl Convert {
         let fit = if self.by_range { Fit::Range } else { Fit::LeastSquares };
         let target = self.quantize.map(|blocks| Target { scheme: blocks.scheme(), fit });
         let manifest = match &self.part {
-            None => bundle::convert_public(&self.sources, out, &self.name, target, &mut |step| eprintln!("{step}"))?,
+            None => {
+                let report = &mut |step: &str| eprintln!("{step}");
+                bundle::convert_public(&self.sources, out, &self.name, target, self.original, report)?
+            }
             Some(part) => {
                 let [source] = self.sources.as_slice() else { anyhow::bail!("--part takes one source") };
                 bundle::convert_one(part, source, out, target)?

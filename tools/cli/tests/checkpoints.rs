@@ -371,7 +371,7 @@ fn write_originals(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn convert(sources: &[PathBuf], out: &Path, target: Option<Quantization>) -> anyhow::Result<Manifest> {
-    bundle::convert_public(sources, out, "test", target, &mut |_| {})
+    bundle::convert_public(sources, out, "test", target, false, &mut |_| {})
 }
 
 fn load(folder: &Path, part: &str) -> LoadedPart<Weights> {

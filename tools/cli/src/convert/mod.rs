@@ -17,6 +17,7 @@ pub mod models;
 pub mod names;
 pub mod nanodet;
 pub mod onnx;
+pub mod original;
 pub mod pattern;
 pub mod pickle;
 pub mod public;
