@@ -6,7 +6,8 @@ use crate::tensor::Tensor;
 /// Places that a new cache has room for; it doubles from there.
 const FIRST_CAPACITY: usize = 256;
 
-/// Keys and values of every layer, `[batch, key_heads, capacity, dim]`, of which the first [`len`](Self::len) count.
+/// Keys and values of every layer, `[batch, key_heads, capacity, dim]` as the engine [keeps](Tensor::kept) them, of which
+/// the first [`len`](Self::len) count.
 ///
 /// A pass appends to every layer and then moves the length on, so a pass that fails or is dropped half-way leaves the
 /// cache as it was: what it wrote lies beyond the length. The room doubles when it is used up, so that a short
@@ -71,7 +72,7 @@ impl KvCache {
     }
 
     /// Writes a layer's new keys and values (`[batch, key_heads, seq, dim]`) behind those that count, and gives back the
-    /// layer's whole key and value tensors; of them `len + seq` places may be read.
+    /// layer's whole key and value tensors for attention; of them `len + seq` places may be read.
     ///
     /// # Errors
     /// [`Error::Shape`] if they do not fit; [`Error::OutOfMemory`] if the room cannot be had.
@@ -82,9 +83,11 @@ impl KvCache {
             let reason = format!("{} and {seq} more places exceed the {} of the context", self.len, self.max_positions);
             return Err(Error::shape("kv cache", reason));
         }
-        let capacity = end.next_power_of_two().max(FIRST_CAPACITY).min(self.max_positions);
+        // Room for a single place would not be a copy of what is written to it.
+        let capacity = end.next_power_of_two().max(FIRST_CAPACITY).min(self.max_positions).max(2);
         let slot =
             self.layers.get_mut(layer).ok_or_else(|| Error::shape("kv cache", format!("there is no layer {layer}")))?;
+        let (key, value) = (&key.kept()?, &value.kept()?);
         let old = slot.as_ref();
         let room = match old {
             Some(old) if old.key.dims()[2] >= end => Layer { key: old.key.clone(), value: old.value.clone() },
@@ -117,14 +120,11 @@ impl KvCache {
 
 /// Room for `capacity` places in the form of `new`, with the first `len` places of `old`.
 fn enlarged(old: Option<&Tensor>, new: &Tensor, len: usize, capacity: usize) -> Result<Tensor> {
-    let [batch, heads, _, dim] = new.dims_of("kv cache")?;
-    let room = Tensor::zeros(&[batch, heads, capacity, dim], &new.device())?;
-    if let Some(old) = old
-        && len > 0
-    {
-        room.write_at(&old.narrow(2, 0, len)?, 2, 0)?;
+    match old {
+        Some(old) if len > 0 => old.narrow(2, 0, len)?.pad(2, 0, capacity - len),
+        // A place of any numbers, which are overwritten before they count.
+        _ => new.narrow(2, 0, 1)?.pad(2, 0, capacity - 1),
     }
-    Ok(room)
 }
 
 #[cfg(test)]
