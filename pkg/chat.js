@@ -9,7 +9,7 @@ export const OPENING = Symbol("opening");
 
 /** A conversation about pictures and sounds. */
 export class Chat {
-  static OPTIONS = ["maxTokens", "temperature", "topP", "topK", "repetitionPenalty", "seed", "evidence", "matching"];
+  static OPTIONS = ["maxTokens", "numBeams", "temperature", "topP", "topK", "repetitionPenalty", "seed", "evidence", "matching"];
   #link;
   /** Ends the answers under way, leaving what there is of them. @type {Set<() => void>} */
   #enders = new Set();
@@ -172,7 +172,7 @@ export class Chat {
 
 function generationOptions(options) {
   const names = {
-    maxTokens: "max_tokens", temperature: "temperature", topP: "top_p", topK: "top_k", repetitionPenalty: "repetition_penalty", seed: "seed",
+    maxTokens: "max_tokens", numBeams: "num_beams", temperature: "temperature", topP: "top_p", topK: "top_k", repetitionPenalty: "repetition_penalty", seed: "seed",
   };
   const named = {};
   for (const [name, value] of Object.entries(options)) {
@@ -183,8 +183,8 @@ function generationOptions(options) {
       continue;
     }
     if (name === "matching") {
-      if (!["lexicon", "model", "both"].includes(value)) {
-        throw new BuboError("input", `matching must be lexicon, model or both, not ${JSON.stringify(value)}`);
+      if (!["lexicon", "model", "both", "original"].includes(value)) {
+        throw new BuboError("input", `matching must be lexicon, model, both or original, not ${JSON.stringify(value)}`);
       }
       named.matching = value;
       continue;

@@ -69,6 +69,8 @@ export interface BundleDescription {
 
 export interface GenerationOptions {
   maxTokens?: number;
+  /** Answers that grow side by side, 1 to 16, of which the likeliest is taken; with more than 1 nothing streams. */
+  numBeams?: number;
   /** 0: always the likeliest token. */
   temperature?: number;
   topP?: number;
@@ -81,8 +83,9 @@ export interface GenerationOptions {
   /**
    * How the answer's phrases are tied to things: by word lists and sentence embeddings (`lexicon`, the default), by asking
    * the language model as BuboGPT does (`model`), or by the lists first and the model where they know nothing (`both`).
+   * `original` reads the model's pairs as BuboGPT does: only the first place of a phrase, also within another word.
    */
-  matching?: "lexicon" | "model" | "both";
+  matching?: "lexicon" | "model" | "both" | "original";
 }
 
 /** Pixels of a picture that belong to a thing. */

@@ -8,7 +8,7 @@ use bubo::Error;
 use bubo::host::Host;
 use bubo::language::{
     Chat, ContextCut, Detokenizer, Event, GenerationOptions, Item, LanguageModel, Message, ModalityKind, PairGrammar,
-    Part, Role, Sampling, StopReason, StopRules, Tokenizer,
+    Part, Role, Sampling, Segment, StopReason, StopRules, Tokenizer,
 };
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
@@ -361,6 +361,146 @@ fn replies_in_pairs_follow_the_grammar_whatever_the_model_says() {
     assert!(matches!(stopped, Err(Error::Cancelled)), "{stopped:?}");
     let long = [Message::text(Role::User, "x".repeat(5000))];
     assert!(block_on(chat.reply_in_pairs(&StopsAt::never(), &long, &grammar, 90)).is_err());
+}
+
+/// Logarithms of the shares of every token behind `ids`, read in one pass.
+fn next_shares(model: &LanguageModel, ids: &[u32]) -> Vec<f32> {
+    let hidden = model.llama.forward(&model.llama.embed(ids).expect("ids exist"), None).expect("it runs");
+    let last = hidden.narrow(1, ids.len() - 1, 1).expect("it is there");
+    let shares = model.llama.logits(&last).expect("it runs").softmax().expect("it runs");
+    block_on(shares.to_f32()).expect("on the CPU").into_iter().map(f32::ln).collect()
+}
+
+/// Beam search by its definition, every beam read anew at every step.
+fn slow_beams(model: &LanguageModel, prompt: &[u32], count: usize, most: usize) -> Vec<u32> {
+    let mean = |ids: &[u32], score: f32| score / (1 + ids.len()) as f32;
+    let mut beams: Vec<(Vec<u32>, f32)> = vec![(Vec::new(), 0.0)];
+    let mut ended: Vec<(f32, Vec<u32>)> = Vec::new();
+    for step in 0..most {
+        let mut all: Vec<(f32, usize, u32)> = Vec::new();
+        for (at, (ids, score)) in beams.iter().enumerate() {
+            let shares = next_shares(model, &[prompt, ids].concat());
+            let tokens = shares.iter().enumerate().filter(|(id, _)| step > 0 || *id as u32 != END);
+            all.extend(tokens.map(|(id, share)| (score + share, at, id as u32)));
+        }
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.truncate(2 * count);
+        let mut next = Vec::new();
+        for (rank, (score, at, id)) in all.iter().enumerate() {
+            let ids = &beams[*at].0;
+            if *id != END && next.len() < count {
+                next.push(([ids.as_slice(), &[*id]].concat(), *score));
+            } else if *id == END && rank < count {
+                ended.push((mean(ids, *score), ids.clone()));
+            }
+        }
+        ended.sort_by(|a, b| b.0.total_cmp(&a.0));
+        ended.truncate(count);
+        beams = next;
+        if ended.len() == count && ended[count - 1].0 >= all[0].0 / (1 + step) as f32 {
+            break;
+        }
+    }
+    ended.extend(beams.into_iter().map(|(ids, score)| (mean(&ids, score), ids)));
+    ended.into_iter().max_by(|a, b| a.0.total_cmp(&b.0)).expect("there is a beam").1
+}
+
+#[test]
+fn beams_in_one_cache_find_what_beams_by_themselves_find() {
+    let model = model(template());
+    let token = |item: &Item| if let Item::Token(id) = item { *id } else { panic!("no picture was shown") };
+    let mut differs = false;
+    for (question, count) in [("Hi there", 2), ("What is it?", 3), ("a", 5), ("Why?", 4)] {
+        let mut chat = Chat::new(Rc::clone(&model));
+        chat.ask(question);
+        let prompt = model.read_prompt(chat.messages()).expect("it can be written");
+        let prompt: Vec<u32> = prompt.items.iter().map(token).collect();
+        let expected = slow_beams(&model, &prompt, count, 12);
+        differs |= expected != slow_beams(&model, &prompt, 1, 12);
+        // All places that are ever read fit, or only those of the beams that are alive.
+        for room in [12 * count, 12 + 4 * count] {
+            let options = GenerationOptions { num_beams: count, max_context: prompt.len() + room, ..options() };
+            let mut chat = Chat::with_messages(Rc::clone(&model), chat.messages().to_vec());
+            let found = answer(&mut chat, &options);
+            assert_ne!(found.stop_reason, StopReason::Context, "{question:?}: the test has too little room");
+            assert_eq!(found.token_ids, expected, "{question:?}, {count} beams, {room} places");
+            assert_eq!(message_text(chat.messages().last().expect("it was remembered")), found.text);
+            // What is asked next does not see the beams that lost.
+            chat.ask("And?");
+            let plain = GenerationOptions { num_beams: 1, max_context: 128, ..options };
+            let mut fresh = fresh_chat_with_history(&chat);
+            assert_eq!(answer(&mut chat, &plain).token_ids, answer(&mut fresh, &plain).token_ids);
+        }
+    }
+    assert!(differs, "a single beam finds the same; this test shows nothing");
+}
+
+#[test]
+fn beams_draw_by_a_seed_stop_when_asked_and_end_with_the_context() {
+    let model = model(template());
+    let ask = |options: &GenerationOptions, host: &StopsAt| {
+        let mut chat = Chat::new(Rc::clone(&model));
+        chat.ask("Tell me");
+        let mut streamed = String::new();
+        let generation = block_on(chat.generate(host, options, async |event| {
+            if let Event::Text(text) = event {
+                streamed.push_str(text);
+            }
+            Ok(())
+        }));
+        (generation, streamed)
+    };
+    let sampling = Sampling { temperature: 1.0, top_k: 50, top_p: 0.9, seed: 3, ..Sampling::default() };
+    let drawn = GenerationOptions { num_beams: 3, sampling, ..options() };
+    let (first, streamed) = ask(&drawn, &StopsAt::never());
+    let first = first.expect("it answers");
+    assert_eq!(streamed.trim(), first.text);
+    assert!(!first.token_ids.is_empty() && first.token_ids.len() <= 12);
+    assert_eq!(ask(&drawn, &StopsAt::never()).0.expect("it answers").token_ids, first.token_ids, "one seed, two runs");
+
+    let (stopped, _) = ask(&drawn, &StopsAt::breath(9));
+    assert_eq!(stopped.expect("a stop is no error").stop_reason, StopReason::Cancelled);
+    for num_beams in [0, 17] {
+        let wrong = GenerationOptions { num_beams, ..options() };
+        assert_eq!(ask(&wrong, &StopsAt::never()).0.expect_err("out of range").code(), "input", "{num_beams}");
+    }
+}
+
+/// What the original's demo sends, turn by turn, when the conversation is held through a [`Chat`].
+#[test]
+fn turns_read_as_in_the_original() {
+    let model = model(json!({ "format": "bubogpt", "system": "See.", "stop": { "strings": ["###"] } }));
+    let long = GenerationOptions { max_context: 4096, ..options() };
+    let (seen, heard) = ("<Vision>[0]</Vision>", "<Audio>[1]</Audio>");
+    for (order, shown) in [
+        (&[ModalityKind::Image, ModalityKind::Audio][..], format!("Human: {seen}###Human: {heard}")),
+        (&[ModalityKind::Audio, ModalityKind::Image], "Human: <Audio>[0]</Audio>###Human: <Vision>[1]</Vision>".into()),
+        (&[ModalityKind::Image], format!("Human: {seen}")),
+        (&[ModalityKind::Audio], "Human: <Audio>[0]</Audio>".into()),
+    ] {
+        let mut chat = Chat::new(Rc::clone(&model));
+        for kind in order {
+            chat.attach(*kind, &picture(2)).expect("it fits");
+        }
+        chat.ask("What?");
+        let first = format!("See.###{shown} What?###Assistant:");
+        assert_eq!(written(&model, &chat), first);
+        let said = answer(&mut chat, &long).text;
+        chat.ask("Why?");
+        // A message without content has neither space nor separator.
+        let said = if said.is_empty() { String::new() } else { format!(" {said}###") };
+        assert_eq!(written(&model, &chat), format!("{first}{said}Human: Why?###Assistant:"));
+    }
+}
+
+/// The prompt as text, embeddings by their number.
+fn written(model: &LanguageModel, chat: &Chat) -> String {
+    let segments = model.settings.chat.format.render(chat.messages()).expect("it can be written");
+    let segment = |segment: &Segment| match segment {
+        Segment::Text(spans) => spans.iter().map(|span| span.text.as_str()).collect(),
+        Segment::Embeddings(modality) => format!("[{}]", modality.id),
+    };
+    segments.iter().map(segment).collect()
 }
 
 /// What a manifest of the full system says, and the presets.

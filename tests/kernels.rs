@@ -605,6 +605,66 @@ fn attention() {
     check(cases);
 }
 
+/// Keys and values that the engine keeps: the GPU as f16, so these have only numbers that f16 holds. What other numbers
+/// lose is told by the next test.
+#[test]
+fn attention_to_what_is_kept() {
+    let mut cases = Vec::new();
+    // heads, key heads, queries, keys in use, capacity, dim, value dim
+    for sizes in [
+        [1, 1, 1, 1, 2, 2, 2],
+        [3, 3, 5, 5, 5, 16, 16],
+        [9, 3, 1, 130, 200, 64, 64],
+        [6, 1, 3, 65, 70, 88, 34],
+        [2, 1, 2, 9, 9, 7, 300],
+        [2, 2, 33, 131, 140, 130, 5],
+        [4, 2, 16, 64, 64, 18, 18],
+    ] {
+        let [heads, key_heads, queries, keys, capacity, dim, value_dim] = sizes;
+        cases.push(case(format!("attention to kept {sizes:?}"), SUMS, move |make| {
+            let query = make.f32s(&[1, heads, queries, dim]);
+            let mut kept = |dim: usize| -> Result<Tensor> {
+                let dims = [1, key_heads, capacity, dim];
+                let numbers = make.random.f32s(dims.iter().product());
+                let halves: Vec<f32> = numbers.into_iter().map(|x| f16::from_f32(x).to_f32()).collect();
+                let whole = Tensor::from_f32(&halves, &dims, make.device)?;
+                // As a cache grows: a first part with room behind it, then the rest is written there.
+                let (first, rest) = (capacity / 2, capacity - capacity / 2);
+                let room = whole.narrow(2, 0, first.max(1))?.kept()?.pad(2, 0, capacity - first.max(1))?;
+                room.write_at(&whole.narrow(2, first, rest)?.kept()?, 2, first)?;
+                Ok(room)
+            };
+            let (key, value) = (kept(dim)?, kept(value_dim)?);
+            let causal_start = Some(keys - queries);
+            let options = Attention { scale: 0.2, key_count: keys, causal_start, mask: None };
+            Ok(vec![query.attention(&key, &value, &options)?])
+        }));
+    }
+    check(cases);
+}
+
+#[test]
+fn what_is_kept_on_the_gpu_is_rounded_to_f16() {
+    let Some(gpu) = open() else { return };
+    let device = Device::Gpu(gpu);
+    let mut make = Make { device: &device, random: Random(9) };
+    let mut numbers: Vec<f32> = make.random.f32s(77).iter().map(|x| x * 100.0).collect();
+    numbers.extend([0.0, 1e-30, 7e4, -1e30, 65504.0]);
+    let kept = make.given(&numbers, &[1, 41, 2]).kept().expect("recorded");
+    assert_eq!((kept.dims(), kept.dtype()), (&[1, 41, 1][..], DType::U32));
+    let words = pollster::block_on(kept.to_u32()).expect("a read-back");
+    let halves =
+        words.iter().flat_map(|word| [*word as u16, (*word >> 16) as u16]).map(|bits| f16::from_bits(bits).to_f32());
+    for (number, half) in numbers.iter().zip(halves) {
+        let number = number.clamp(-65504.0, 65504.0);
+        // WGSL lets either neighbour be taken: 2⁻¹⁰ of the number, and below 2⁻¹⁴ steps of 2⁻²⁴, or nothing.
+        let allowed = (number.abs() / 1024.0).max(6.2e-5);
+        assert!((number - half).abs() <= allowed, "{number} became {half}");
+    }
+    let odd = make.f32s(&[2, 3]);
+    assert_eq!(odd.kept().expect("as it is").dtype(), DType::F32, "an odd axis stays as it is");
+}
+
 #[test]
 fn a_query_that_sees_no_key_gives_zeros() {
     let Some(gpu) = open() else { return };

@@ -1,7 +1,7 @@
 //! Answers and the things that they name, without embedder: what names, kinds and grammar decide alone.
 
 use async_trait::async_trait;
-use bubo::grounding::matcher::{Entity, Matcher, Names, Vote};
+use bubo::grounding::matcher::{Entity, MatchMode, Matcher, Names, Pairing, Vote};
 use pollster::block_on;
 
 /// Things by tag, aliases after `=`: `dog=pug`.
@@ -216,4 +216,53 @@ fn a_vote_decides_what_words_leave_open() {
     let found = block_on(matcher.entities(answer, &things(&["cat", "dog", "dog", "couch"]))).expect("no failure");
     assert_eq!(shown(&found), "animal:1,2|couch:3");
     assert_eq!(*voter.0.borrow(), ["animal: cat/dog"]);
+}
+
+/// Says what it was made to say.
+struct Says(&'static str);
+
+#[async_trait(?Send)]
+impl Pairing for Says {
+    async fn reply(&self, _: &str, _: &[String]) -> bubo::Result<String> {
+        Ok(self.0.to_owned())
+    }
+}
+
+/// One reply, read with the original's faults and without.
+#[test]
+fn the_original_colours_the_first_place_even_within_a_word() {
+    let answer = "🐕 A category: the cat sees a Dog, the dog sees it. A ball";
+    let list = things(&["dog", "cat", "dog", "ball"]);
+    let says = Says("cat - cat\ndog - dog\nA ball - ball\nbird - dog\ncat - horse\n - cat\nno pair");
+    let read = |mode| {
+        let found = block_on(Matcher::default().entities_by(mode, &says, answer, &list)).expect("no failure");
+        check_places(answer, &found);
+        shown(&found)
+    };
+    assert_eq!(read(MatchMode::Original), "cat:1|Dog:0,2|A ball:3", "the first cat is that of the category");
+    let original = block_on(Matcher::default().entities_by(MatchMode::Original, &says, answer, &list));
+    assert_eq!(original.expect("no failure")[0].start, 4);
+    assert_eq!(read(MatchMode::Model), "cat:1|Dog:0,2|dog:0,2|A ball:3");
+    assert_eq!(read(MatchMode::Lexicon), "cat:1|Dog:0,2|dog:0,2|ball:3");
+    // Without things nobody is asked.
+    for mode in [MatchMode::Original, MatchMode::Model, MatchMode::Both, MatchMode::Lexicon] {
+        assert!(block_on(Matcher::default().entities_by(mode, &Silent, answer, &[])).expect("no failure").is_empty());
+    }
+}
+
+/// Must not be asked.
+struct Silent;
+
+#[async_trait(?Send)]
+impl Pairing for Silent {
+    async fn reply(&self, _: &str, _: &[String]) -> bubo::Result<String> {
+        Err(bubo::Error::Input("nobody should have been asked".into()))
+    }
+}
+
+fn check_places(answer: &str, found: &[Entity]) {
+    let text: Vec<char> = answer.chars().collect();
+    for entity in found {
+        assert_eq!(entity.phrase, text[entity.start..entity.end].iter().collect::<String>());
+    }
 }

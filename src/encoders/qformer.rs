@@ -6,8 +6,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::{LayerNorm, Linear, MultiHeadAttention, Weights};
-use crate::tensor::{Tensor, Unary};
+use crate::nn::{AttentionBlock, FeedForwardBlock, LayerNorm, Weights};
+use crate::tensor::Tensor;
 
 /// Sizes of a Q-Former; the keys are those of a BERT configuration.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -114,61 +114,35 @@ impl QFormer {
     }
 }
 
-/// Self-attention, cross-attention in some layers, the queries' own feed-forward network; each with residual and norm.
+/// Self-attention, cross-attention in some layers, the queries' own feed-forward network.
 #[derive(Debug)]
 struct Layer {
-    attention: Sublayer,
-    cross_attention: Option<Sublayer>,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+    attention: AttentionBlock,
+    cross_attention: Option<AttentionBlock>,
+    feed_forward: FeedForwardBlock,
 }
 
 impl Layer {
     fn load(config: &Config, index: usize, weights: &Weights) -> Result<Self> {
         let (dim, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let load = |name: &str, context_dim: usize| {
+            AttentionBlock::load(&weights.pp(name), dim, context_dim, config.num_attention_heads, eps)
+        };
         let crosses = index.is_multiple_of(config.cross_attention_freq);
-        let cross = || Sublayer::load(config, config.encoder_width, &weights.pp("crossattention"));
+        let cross = || load("crossattention", config.encoder_width);
+        let (intermediate, output) = (weights.pp("intermediate_query"), weights.pp("output_query"));
         Ok(Self {
-            attention: Sublayer::load(config, dim, &weights.pp("attention"))?,
+            attention: load("attention", dim)?,
             cross_attention: crosses.then(cross).transpose()?,
-            intermediate: Linear::load(&weights.pp("intermediate_query").pp("dense"), dim, inner)?,
-            output: Linear::load(&weights.pp("output_query").pp("dense"), inner, dim)?,
-            output_norm: LayerNorm::load(&weights.pp("output_query").pp("LayerNorm"), dim, eps)?,
+            feed_forward: FeedForwardBlock::load(&intermediate, &output, dim, inner, eps)?,
         })
     }
 
     fn forward(&self, x: &Tensor, features: &Tensor) -> Result<LayerStates> {
-        let self_attention = self.attention.forward(x, x)?;
+        let self_attention = self.attention.forward(x, x, None)?;
         let cross = self.cross_attention.as_ref();
-        let cross_attention = cross.map(|cross| cross.forward(&self_attention, features)).transpose()?;
-        let x = cross_attention.as_ref().unwrap_or(&self_attention);
-        let widened = self.intermediate.forward_with(x, Unary::Gelu)?;
-        let output = self.output_norm.forward(&self.output.forward(&widened)?.add(x)?)?;
+        let cross_attention = cross.map(|cross| cross.forward(&self_attention, features, None)).transpose()?;
+        let output = self.feed_forward.forward(cross_attention.as_ref().unwrap_or(&self_attention))?;
         Ok(LayerStates { self_attention, cross_attention, output })
-    }
-}
-
-/// `norm(dense(attention(x, context)) + x)`.
-#[derive(Debug)]
-struct Sublayer {
-    attention: MultiHeadAttention,
-    dense: Linear,
-    norm: LayerNorm,
-}
-
-impl Sublayer {
-    fn load(config: &Config, context_dim: usize, weights: &Weights) -> Result<Self> {
-        let dim = config.hidden_size;
-        let output = weights.pp("output");
-        Ok(Self {
-            attention: MultiHeadAttention::load(&weights.pp("self"), dim, context_dim, config.num_attention_heads)?,
-            dense: Linear::load(&output.pp("dense"), dim, dim)?,
-            norm: LayerNorm::load(&output.pp("LayerNorm"), dim, config.layer_norm_eps)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        self.norm.forward(&self.dense.forward(&self.attention.forward(x, context, None)?)?.add(x)?)
     }
 }

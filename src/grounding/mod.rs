@@ -102,6 +102,12 @@ pub trait Detector {
     /// # Errors
     /// Those of the engine.
     async fn detect(&self, image: &RgbImage, phrases: &[String]) -> Result<Vec<Detection>>;
+
+    /// Whether every detection is to be a thing of its own, in the order in which they come: as in BuboGPT, which puts
+    /// nothing together.
+    fn keeps_all(&self) -> bool {
+        false
+    }
 }
 
 /// Outlines things in a picture.

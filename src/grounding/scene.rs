@@ -65,7 +65,17 @@ impl Eyes<'_> {
     /// As [`find_things`](Self::find_things).
     pub async fn find_boxes(&self, image: &RgbImage, host: &dyn Host) -> Result<Vec<Found>> {
         let (detections, tags) = self.look(image, host).await?;
-        Ok(combined(detections, tags))
+        Ok(self.put_together(detections, tags))
+    }
+
+    /// What was found, from what detector and tagger say: [`combined`], unless the detector [keeps
+    /// all](Detector::keeps_all).
+    pub fn put_together(&self, detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
+        if !self.detector.keeps_all() {
+            return combined(detections, tags);
+        }
+        let found = |Detection { label, score, box_px }| Found { tag: label, aliases: vec![], score, box_px };
+        detections.into_iter().map(found).collect()
     }
 
     /// What detector and tagger say, before [`combined`] puts it together.

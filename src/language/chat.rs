@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use serde::Deserialize;
 
+use super::beam::{MOST_BEAMS, Search};
 use super::context::Context;
 use super::grammar::PairGrammar;
 use super::prompt::{Item, Message, Modality, ModalityKind, Part, Role, Sequence};
@@ -23,6 +24,9 @@ pub struct GenerationOptions {
     /// How tokens are chosen.
     #[serde(flatten)]
     pub sampling: Sampling,
+    /// Answers that grow side by side, of which the likeliest is taken; with 1, each token is final and shown at once. At
+    /// most 16.
+    pub num_beams: usize,
     /// Longest answer, in tokens.
     pub max_new_tokens: usize,
     /// Shortest answer, in tokens: before that, nothing ends it.
@@ -42,6 +46,7 @@ impl Default for GenerationOptions {
     fn default() -> Self {
         Self {
             sampling: Sampling::default(),
+            num_beams: 1,
             max_new_tokens: 300,
             min_new_tokens: 1,
             max_context: 2000,
@@ -279,7 +284,8 @@ impl Chat {
     /// future that is dropped half-way leaves a conversation that can go on, its question open.
     ///
     /// # Errors
-    /// [`Error::Input`] if nothing was asked or the question alone is too long; those of the engine and of `on_event`.
+    /// [`Error::Input`] if nothing was asked, the question alone is too long or an option is out of range; those of the
+    /// engine and of `on_event`.
     pub async fn generate(
         &mut self,
         host: &dyn Host,
@@ -288,6 +294,9 @@ impl Chat {
     ) -> Result<Generation> {
         if self.messages.last().is_none_or(|message| message.role != Role::User) {
             return Err(Error::Input("there is no question to answer".into()));
+        }
+        if !(1..=MOST_BEAMS).contains(&options.num_beams) {
+            return Err(Error::Input(format!("num_beams is {}; it is 1 to {MOST_BEAMS}", options.num_beams)));
         }
         let mut sampler = Sampler::new(options.sampling.clone())?;
         let mut context = match self.context.take() {
@@ -487,8 +496,13 @@ impl<F: AsyncFnMut(Event<'_>) -> Result<()>> Run<'_, F> {
         let prompt = context.read(&model.llama, sequence, options.prefill_chunk, host, &mut progress).await?;
         draft.statistics.prefill_tokens = prompt.computed;
         draft.statistics.reused_tokens = prompt.reused;
+        draft.statistics.prefill_ms = host.now_ms() - started;
 
         let rules = &model.settings.chat.stop;
+        if options.num_beams > 1 {
+            let run = Run { model, host, options, on_event };
+            return run.answer_by_beams(context, &prompt.last, sampler, draft).await;
+        }
         let (mut detokenizer, mut stop_text) = (Detokenizer::default(), StopText::default());
         let mut hidden = prompt.last;
         let mut first_token_at = None;
@@ -526,6 +540,31 @@ impl<F: AsyncFnMut(Event<'_>) -> Result<()>> Run<'_, F> {
         let (shown, ended) = stop_text.push(rules, &rest);
         let held = if ended { String::new() } else { stop_text.finish() };
         show(draft, &(shown + &held), on_event).await?;
+        Ok(reason)
+    }
+
+    /// The answer as a whole: no token is final before the search has ended.
+    async fn answer_by_beams(
+        self,
+        context: &mut Context,
+        last: &Tensor,
+        sampler: &mut Sampler,
+        draft: &mut Draft,
+    ) -> Result<StopReason> {
+        let Self { model, host, options, on_event } = self;
+        let started = host.now_ms();
+        let statistics = &mut draft.statistics;
+        let on_step = |tokens: usize| {
+            statistics.decode_tokens = tokens;
+            statistics.decode_ms = host.now_ms() - started;
+        };
+        let search = Search { model, host, options };
+        let (ids, reason) = search.run(context, last, sampler, on_step).await?;
+        let mut stop_text = StopText::default();
+        let (text, ended) = stop_text.push(&model.settings.chat.stop, &model.tokenizer.decode(&ids)?);
+        let held = if ended { String::new() } else { stop_text.finish() };
+        draft.ids = ids;
+        show(draft, &(text + &held), on_event).await?;
         Ok(reason)
     }
 }

@@ -76,6 +76,42 @@ impl Context {
         Ok(Prefill { last, computed: total - reused, reused })
     }
 
+    /// Reads the next token of each of several branches that go on from the first `trunk` places:
+    /// `[1, branches, hidden_size]` after the last norm.
+    ///
+    /// - `branches`: the places behind the trunk that each token sees; its own place, which is the last of them, is the
+    ///   next free one. All are equally long, since the tokens stand at one position.
+    pub(crate) fn push_branches(
+        &mut self,
+        llama: &Llama,
+        ids: &[u32],
+        trunk: usize,
+        branches: &[&[usize]],
+    ) -> Result<Tensor> {
+        let Some(position) = branches.first().map(|branch| trunk + branch.len() - 1) else {
+            return Err(Error::shape("branches", "there are none"));
+        };
+        let places = self.cache.len() + ids.len();
+        let mut hidden = vec![f32::NEG_INFINITY; ids.len() * places];
+        for (row, branch) in hidden.chunks_exact_mut(places).zip(branches) {
+            row[..trunk].fill(0.0);
+            branch.iter().for_each(|place| row[*place] = 0.0);
+        }
+        let hidden = Tensor::from_f32(&hidden, &[1, 1, ids.len(), places], llama.device())?;
+        let read = llama.forward_branches(&llama.embed(ids)?, &mut self.cache, position, &hidden)?;
+        self.items.extend(ids.iter().copied().map(Item::Token));
+        Ok(read)
+    }
+
+    /// Forgets all places behind the first `trunk` but `kept` (ascending), which move up in their order.
+    pub(crate) fn keep_branches(&mut self, trunk: usize, kept: &[usize]) -> Result<()> {
+        self.cache.keep(trunk, kept)?;
+        let items: Vec<Item> = kept.iter().filter_map(|place| self.items.get(*place).copied()).collect();
+        self.items.truncate(trunk);
+        self.items.extend(items);
+        Ok(())
+    }
+
     /// Reads more tokens: `[1, n, hidden_size]` after the last norm.
     pub(crate) fn push(&mut self, llama: &Llama, ids: &[u32]) -> Result<Tensor> {
         let hidden = llama.forward(&llama.embed(ids)?, Some(&mut self.cache))?;

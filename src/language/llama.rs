@@ -151,6 +151,23 @@ impl Llama {
         self.forward_observed(embeddings, cache, &mut |_, _| {})
     }
 
+    /// As [`forward`](Self::forward) for `[1, branches, hidden_size]`, of which each goes on from a text of its own, with
+    /// as many places before it: all stand at `position`.
+    ///
+    /// - `hidden`: `[1, 1, branches, places]` over what the cache holds and these; −∞ where a place is not of the branch
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the mask does not fit or the position is too far; then the cache is as it was.
+    pub fn forward_branches(
+        &self,
+        embeddings: &Tensor,
+        cache: &mut KvCache,
+        position: usize,
+        hidden: &Tensor,
+    ) -> Result<Tensor> {
+        self.run(embeddings, Some(cache), Rows::Branches { position, hidden }, &mut |_, _| {})
+    }
+
     /// As [`forward`](Self::forward), and shows what comes out of every part to `observe`: `layer0.attn` and `layer0`
     /// (the residual stream after it), and so on. For tests that look for where a difference starts.
     ///
@@ -159,15 +176,25 @@ impl Llama {
     pub fn forward_observed(
         &self,
         embeddings: &Tensor,
+        cache: Option<&mut KvCache>,
+        observe: &mut dyn FnMut(&str, &Tensor),
+    ) -> Result<Tensor> {
+        let start = cache.as_ref().map_or(0, |cache| cache.len());
+        self.run(embeddings, cache, Rows::InLine(start), observe)
+    }
+
+    fn run(
+        &self,
+        embeddings: &Tensor,
         mut cache: Option<&mut KvCache>,
+        rows: Rows<'_>,
         observe: &mut dyn FnMut(&str, &Tensor),
     ) -> Result<Tensor> {
         let [_, seq, _] = embeddings.dims_of("llama")?;
-        let start = cache.as_ref().map_or(0, |cache| cache.len());
         let mut x = embeddings.clone();
         for (layer, block) in self.blocks.iter().enumerate() {
             let keys = cache.as_deref_mut().map(|cache| (cache, layer));
-            let attended = block.attention.forward(&block.input_norm.forward(&x)?, &self.rotary, start, keys)?;
+            let attended = block.attention.forward(&block.input_norm.forward(&x)?, &self.rotary, rows, keys)?;
             observe(&format!("layer{layer}.attn"), &attended);
             x = x.add(&attended)?;
             x = x.add(&block.mlp.forward(&block.post_attention_norm.forward(&x)?)?)?;
@@ -185,6 +212,39 @@ impl Llama {
     /// [`Error::Shape`] for another width.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
         self.head.forward(hidden)
+    }
+}
+
+/// Where the rows of a pass stand, and what they see.
+#[derive(Debug, Clone, Copy)]
+enum Rows<'a> {
+    /// Behind each other, from this position on; each sees all before it.
+    InLine(usize),
+    /// All at one position; the mask hides what lies on other branches.
+    Branches { position: usize, hidden: &'a Tensor },
+}
+
+impl Rows<'_> {
+    /// Turns `x` `[batch, heads, seq, dim]` to the rows' positions.
+    fn turn(self, x: &Tensor, rotary: &RotaryTable) -> Result<Tensor> {
+        match self {
+            Self::InLine(start) => rotary.apply(x, start),
+            Self::Branches { position, .. } => {
+                let [batch, heads, seq, dim] = x.dims_of("llama branches")?;
+                rotary.apply(&x.reshape(&[batch, heads * seq, 1, dim])?, position)?.reshape(&[batch, heads, seq, dim])
+            }
+        }
+    }
+
+    /// What `seq` rows see.
+    fn attention(&self, seq: usize, scale: f32) -> Result<Attention<'_>> {
+        Ok(match *self {
+            Self::InLine(start) => Attention { scale, key_count: start + seq, causal_start: Some(start), mask: None },
+            Self::Branches { hidden, .. } => {
+                let [_, _, _, places] = hidden.dims_of("mask of branches")?;
+                Attention { scale, key_count: places, causal_start: None, mask: Some(hidden) }
+            }
+        })
     }
 }
 
@@ -239,20 +299,19 @@ impl SelfAttention {
         &self,
         x: &Tensor,
         rotary: &RotaryTable,
-        start: usize,
+        rows: Rows<'_>,
         cache: Option<(&mut KvCache, usize)>,
     ) -> Result<Tensor> {
         let [batch, seq, _] = x.dims_of("llama attention")?;
-        let query = rotary.apply(&self.split(&self.query.forward(x)?, self.heads)?, start)?;
-        let key = rotary.apply(&self.split(&self.key.forward(x)?, self.key_heads)?, start)?;
+        let query = rows.turn(&self.split(&self.query.forward(x)?, self.heads)?, rotary)?;
+        let key = rows.turn(&self.split(&self.key.forward(x)?, self.key_heads)?, rotary)?;
         let value = self.split(&self.value.forward(x)?, self.key_heads)?;
         let (key, value) = match cache {
             Some((cache, layer)) => cache.append(layer, &key, &value)?,
             None => (key, value),
         };
         let scale = (self.head_dim as f32).sqrt().recip();
-        let options = Attention { scale, key_count: start + seq, causal_start: Some(start), mask: None };
-        let attended = query.attention(&key, &value, &options)?; // [batch, heads, seq, head_dim]
+        let attended = query.attention(&key, &value, &rows.attention(seq, scale)?)?; // [batch, heads, seq, head_dim]
         let attended = if seq == 1 { attended } else { attended.transpose(1, 2)? }; // [batch, seq, heads, head_dim]
         self.output.forward(&attended.reshape(&[batch, seq, self.heads * self.head_dim])?)
     }

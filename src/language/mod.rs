@@ -1,9 +1,10 @@
 //! Words: from a conversation with pictures and sounds in it to an answer.
 //!
 //! `prompt` writes the conversation as the model was trained to read it, `tokenizer` turns it into ids, `llama` says
-//! what comes next, `sampler` chooses, `stop` ends; `chat` holds it together and remembers what was read.
+//! what comes next, `sampler` chooses (`beam` among several answers that grow side by side), `stop` ends; `chat` holds it together and remembers what was read.
 //! Where a reply has to be read by a program, `grammar` says what may come and `constrained` lets nothing else come.
 
+mod beam;
 mod chat;
 mod constrained;
 mod context;

@@ -55,10 +55,23 @@ impl Sampling {
     }
 }
 
+/// A token that may go on with a beam.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Candidate {
+    /// Which beam.
+    pub beam: usize,
+    /// The token.
+    pub id: u32,
+    /// The beam's score with it.
+    pub score: f32,
+}
+
 /// Chooses the tokens of one answer.
 pub struct Sampler {
     sampling: Sampling,
     dice: LogitsProcessor,
+    /// For what has been cut already: draws among all.
+    plain_dice: LogitsProcessor,
 }
 
 impl std::fmt::Debug for Sampler {
@@ -79,7 +92,8 @@ impl Sampler {
         } else {
             CandleSampling::All { temperature: 1.0 }
         };
-        Ok(Self { dice: LogitsProcessor::from_sampling(sampling.seed, kind), sampling })
+        let plain_dice = LogitsProcessor::from_sampling(sampling.seed, CandleSampling::All { temperature: 1.0 });
+        Ok(Self { dice: LogitsProcessor::from_sampling(sampling.seed, kind), plain_dice, sampling })
     }
 
     /// Chooses from the logits of one place, `vocab_size` in all whatever the axes. `answer` holds the tokens so far;
@@ -102,7 +116,7 @@ impl Sampler {
     }
 
     /// Bans, and the penalty of transformers' `RepetitionPenaltyLogitsProcessor`: towards unlikely, whatever the sign.
-    fn adjust(&self, logits: &mut [f32], answer: &[u32], banned: &[u32]) {
+    pub(super) fn adjust(&self, logits: &mut [f32], answer: &[u32], banned: &[u32]) {
         let penalty = self.sampling.repetition_penalty;
         for id in answer.iter().collect::<BTreeSet<_>>() {
             if let Some(logit) = logits.get_mut(*id as usize) {
@@ -114,6 +128,63 @@ impl Sampler {
                 *logit = f32::NEG_INFINITY;
             }
         }
+    }
+
+    /// Up to `count` different tokens that may go on with the beams, the best first.
+    ///
+    /// - `rows`: of each beam, the score that it would have with each token
+    /// - `is_first`: all beams are the same; without randomness only the first then counts
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the scores are not numbers.
+    pub(super) fn next_of_beams(&mut self, rows: &[Vec<f32>], count: usize, is_first: bool) -> Result<Vec<Candidate>> {
+        for row in rows {
+            first_of_largest(row)?;
+        }
+        let is_drawn = self.sampling.temperature > 0.0;
+        let rows = if is_first && !is_drawn { &rows[..1] } else { rows };
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (beam, row) in rows.iter().enumerate() {
+            let kept = if is_drawn { self.cut(row) } else { likeliest(row, count) };
+            candidates.extend(kept.into_iter().map(|(id, score)| Candidate { beam, id, score }));
+        }
+        if is_drawn {
+            candidates = self.drawn(candidates, count)?;
+        }
+        candidates.sort_by(|a, b| b.score.total_cmp(&a.score));
+        candidates.truncate(count);
+        Ok(candidates)
+    }
+
+    /// What temperature, top k and top p leave of a beam's tokens, two of them at least: of fewer no two beams could go on.
+    /// As in the original the temperature changes the whole score, not the last token's part alone.
+    fn cut(&self, row: &[f32]) -> Vec<(u32, f32)> {
+        let Sampling { temperature, top_k, top_p, .. } = self.sampling;
+        let mut kept = likeliest(row, if top_k == 0 { row.len() } else { top_k.max(2) });
+        kept.iter_mut().for_each(|(_, score)| *score /= temperature);
+        let shares = log_softmax(&kept.iter().map(|(_, score)| *score).collect::<Vec<_>>());
+        let mut before = 0.0;
+        let within = shares.iter().take_while(|share| {
+            let is_within = before < top_p;
+            before += share.exp();
+            is_within
+        });
+        let within = within.count();
+        kept.truncate(within.max(2));
+        kept
+    }
+
+    /// Draws `count` of the candidates, none twice, each with the probability that its score says.
+    fn drawn(&mut self, mut candidates: Vec<Candidate>, count: usize) -> Result<Vec<Candidate>> {
+        let mut drawn = Vec::with_capacity(count);
+        while drawn.len() < count && !candidates.is_empty() {
+            let scores: Vec<f32> = candidates.iter().map(|candidate| candidate.score).collect();
+            let scores = log_softmax(&scores);
+            let scores = candle_core::Tensor::from_vec(scores, candidates.len(), &candle_core::Device::Cpu)?;
+            let at = self.plain_dice.sample(&scores)? as usize;
+            drawn.push(candidates.remove(at));
+        }
+        Ok(drawn)
     }
 
     fn choose(&mut self, logits: &[f32]) -> Result<u32> {
@@ -136,6 +207,19 @@ impl Sampler {
         let scaled = candle_core::Tensor::from_vec(scaled, order.len(), &candle_core::Device::Cpu)?;
         Ok(order[self.dice.sample(&scaled)? as usize])
     }
+}
+
+/// The `count` largest of a row with their places, the largest first and the first of equals; what is banned is not among
+/// them.
+fn likeliest(row: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut order: Vec<(u32, f32)> = (0..).zip(row.iter().copied()).filter(|(_, x)| *x > f32::NEG_INFINITY).collect();
+    let by_score = |a: &(u32, f32), b: &(u32, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, by_score);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(by_score);
+    order
 }
 
 /// Index of the largest logit, the first of equals.
@@ -208,6 +292,55 @@ mod tests {
                 assert!(expected > 0.0 || share == 0.0, "{sampling:?}: token {id} was cut off");
             }
         }
+    }
+
+    fn sampler(sampling: Sampling) -> Sampler {
+        Sampler::new(sampling).expect("the settings are fine")
+    }
+
+    #[test]
+    fn the_best_tokens_of_all_beams_go_on() {
+        let rows = [vec![-1.0, -4.0, f32::NEG_INFINITY], vec![-2.0, -2.0, -0.5]];
+        let found = |count, is_first| -> Vec<(usize, u32)> {
+            let found = sampler(Sampling::default()).next_of_beams(&rows, count, is_first).expect("numbers");
+            assert!(found.is_sorted_by(|a, b| a.score >= b.score));
+            found.into_iter().map(|candidate| (candidate.beam, candidate.id)).collect()
+        };
+        assert_eq!(found(4, false), [(1, 2), (0, 0), (1, 0), (1, 1)]);
+        assert_eq!(found(4, true), [(0, 0), (0, 1)], "what is banned is never taken");
+        let broken = [vec![0.0, f32::NAN]];
+        assert!(sampler(Sampling::default()).next_of_beams(&broken, 2, false).is_err());
+    }
+
+    #[test]
+    fn tokens_of_beams_are_drawn_by_their_scores_and_none_twice() {
+        let rows: [Vec<f32>; 2] = [[0.4f32, 0.1], [0.3, 0.2]].map(|row| row.map(f32::ln).to_vec());
+        let plain = Sampling { temperature: 1.0, ..Sampling::default() };
+        let mut dice = sampler(plain.clone());
+        let (draws, mut counts) = (4000, [[0; 2]; 2]);
+        for _ in 0..draws {
+            let drawn = dice.next_of_beams(&rows, 1, true).expect("numbers")[0];
+            counts[drawn.beam][drawn.id as usize] += 1;
+        }
+        for (row, expected) in counts.iter().zip([[0.4, 0.1], [0.3, 0.2]]) {
+            for (count, expected) in row.iter().zip(expected) {
+                // Four standard deviations of a share over 4000 draws are at most 0.032.
+                assert!((f64::from(*count) / f64::from(draws) - expected).abs() < 0.032, "{counts:?}");
+            }
+        }
+        let mut all: Vec<(usize, u32)> =
+            dice.next_of_beams(&rows, 9, false).expect("numbers").into_iter().map(|c| (c.beam, c.id)).collect();
+        all.sort_unstable();
+        assert_eq!(all, [(0, 0), (0, 1), (1, 0), (1, 1)]);
+
+        // Two tokens of a beam stay, whatever the settings leave.
+        let row: Vec<f32> = [0.9f32, 0.06, 0.04].iter().map(|share| share.ln()).collect();
+        for cut in [Sampling { top_p: 0.1, ..plain.clone() }, Sampling { top_k: 1, ..plain.clone() }] {
+            assert_eq!(sampler(cut).cut(&row).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [0, 1]);
+        }
+        let warm = sampler(Sampling { temperature: 2.0, top_p: 0.99, ..plain }).cut(&row);
+        assert_eq!(warm.len(), 3);
+        assert!((warm[0].1 - row[0] / 2.0).abs() < 1e-6, "the whole score is divided");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const MOST_NUMBERS: usize = 1 << 29;
 
 /// How a sound is cut into clips and these become spectrograms. The default is BuboGPT's for the demo, mended where
-/// [`ClipMean`] says so.
+/// [`ClipMean`] and [`LastClip`] say so.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClipConfig {
@@ -22,8 +22,10 @@ pub struct ClipConfig {
     pub sample_rate_hz: u32,
     /// Length of a clip; a shorter sound is repeated until it fills one.
     pub clip_s: u32,
-    /// Clips of a long sound, evenly spread. The last ends a step before the sound does, as in the original.
+    /// Clips of a long sound, evenly spread.
     pub clips: usize,
+    /// Where the last of them ends.
+    pub last_clip: LastClip,
     /// Whether the whole sound is one more clip behind the others, as in training but not in the original's demo.
     pub global_clip: bool,
     /// Mel bands.
@@ -53,12 +55,24 @@ pub enum ClipMean {
     Original,
 }
 
+/// Where the last clip of a long sound ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastClip {
+    /// With the sound, so that all of it is heard. In training clips lay anywhere, at the end too.
+    #[default]
+    End,
+    /// A step before the sound does, which is never heard to its end: six clips of 35 s end at 30 s.
+    Original,
+}
+
 impl Default for ClipConfig {
     fn default() -> Self {
         Self {
             sample_rate_hz: 16_000,
             clip_s: 5,
             clips: 6,
+            last_clip: LastClip::End,
             global_clip: false,
             bands: 128,
             frames: 204,
@@ -78,8 +92,8 @@ impl ClipConfig {
 
     /// Where the clips of a sound of so many samples lie; the sound is at least one clip long.
     ///
-    /// Starts are multiples of the exact fraction (duration − clip) / clips of the rounded duration in seconds: at
-    /// 12.7 s clip 3 starts at sample 61599, not 61600.
+    /// Starts are multiples of the exact fraction (duration − clip) / steps of the rounded duration in seconds: in the
+    /// original, which takes as many steps as clips, clip 3 of 12.7 s starts at sample 61599, not 61600.
     pub fn clip_bounds(&self, samples: usize) -> Vec<Range<usize>> {
         let rate = self.sample_rate_hz.max(1);
         let spare_s = (samples as f64 / f64::from(rate) - f64::from(self.clip_s)).max(0.0);
@@ -87,8 +101,11 @@ impl ClipConfig {
         // bits behind the point.
         let shift = 52;
         let mantissa = (spare_s * 2f64.powi(shift)) as u128;
-        let start =
-            |clip: usize| ((clip as u128 * mantissa * u128::from(rate) / self.clips.max(1) as u128) >> shift) as usize;
+        let steps = match self.last_clip {
+            LastClip::End => self.clips.saturating_sub(1).max(1),
+            LastClip::Original => self.clips.max(1),
+        };
+        let start = |clip: usize| ((clip as u128 * mantissa * u128::from(rate) / steps as u128) >> shift) as usize;
         (0..self.clips).map(|clip| start(clip)..start(clip) + self.clip_samples()).collect()
     }
 }
@@ -276,16 +293,23 @@ mod tests {
     #[test]
     fn clips_start_at_exact_fractions_and_never_leave_the_sound() {
         let config = ClipConfig::default();
-        assert_eq!(config.clip_bounds(203_200)[3], 61_599..141_599);
+        let original = ClipConfig { last_clip: LastClip::Original, ..config };
+        assert_eq!(original.clip_bounds(203_200)[3], 61_599..141_599);
         for samples in [80_000, 80_001, 80_002, 100_003, 560_000, 16_000 * 3600 + 1] {
-            let bounds = config.clip_bounds(samples);
-            assert!(bounds.len() == 6 && bounds[0].start == 0);
-            assert!(bounds.iter().all(|clip| clip.len() == 80_000 && clip.end <= samples), "{samples}: {bounds:?}");
+            for config in [config, original] {
+                let bounds = config.clip_bounds(samples);
+                assert!(bounds.len() == 6 && bounds[0].start == 0);
+                assert!(bounds.iter().all(|clip| clip.len() == 80_000 && clip.end <= samples), "{samples}: {bounds:?}");
+            }
+            // A fraction of a sample may be lost to rounding.
+            assert!(config.clip_bounds(samples)[5].end + 1 >= samples, "the end of {samples} is heard");
         }
-        assert_eq!(
-            config.clip_bounds(560_000).iter().map(|clip| clip.start / 16_000).collect::<Vec<_>>(),
-            [0, 5, 10, 15, 20, 25]
-        );
+        let starts = |config: ClipConfig| -> Vec<usize> {
+            config.clip_bounds(560_000).iter().map(|clip| clip.start / 16_000).collect()
+        };
+        assert_eq!(starts(original), [0, 5, 10, 15, 20, 25]);
+        assert_eq!(starts(config), [0, 6, 12, 18, 24, 30]);
+        assert_eq!(ClipConfig { clips: 1, ..config }.clip_bounds(560_000), [0..80_000]);
     }
 
     #[test]

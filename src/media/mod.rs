@@ -13,7 +13,7 @@ mod resample;
 mod resize;
 mod waveform;
 
-pub use audio_clips::{ClipConfig, ClipMean, ClipMel, MelClips};
+pub use audio_clips::{ClipConfig, ClipMean, ClipMel, LastClip, MelClips};
 pub use color::named_colors;
 pub use image::RgbImage;
 pub use log_mel::{LogMel, MelConfig, MelRecipe};

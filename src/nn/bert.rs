@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use super::{Embedding, LayerNorm, Linear, MultiHeadAttention, Weights};
+use super::{AttentionBlock, Embedding, FeedForwardBlock, LayerNorm, Linear, Weights};
 use crate::error::{Error, Result};
 use crate::tensor::{Tensor, Unary};
 
@@ -180,35 +180,25 @@ impl Bert {
     }
 }
 
-/// Self-attention and feed-forward network, each followed by its residual and norm (post-norm).
+/// Self-attention and feed-forward network.
 #[derive(Debug)]
 struct Layer {
-    attention: MultiHeadAttention,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+    attention: AttentionBlock,
+    feed_forward: FeedForwardBlock,
 }
 
 impl Layer {
     fn load(config: &Config, weights: &Weights) -> Result<Self> {
         let (dim, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let attention = weights.pp("attention");
+        let heads = config.num_attention_heads;
+        let (intermediate, output) = (weights.pp("intermediate"), weights.pp("output"));
         Ok(Self {
-            attention: MultiHeadAttention::load(&attention.pp("self"), dim, dim, config.num_attention_heads)?,
-            attention_output: Linear::load(&attention.pp("output").pp("dense"), dim, dim)?,
-            attention_norm: LayerNorm::load(&attention.pp("output").pp("LayerNorm"), dim, eps)?,
-            intermediate: Linear::load(&weights.pp("intermediate").pp("dense"), dim, inner)?,
-            output: Linear::load(&weights.pp("output").pp("dense"), inner, dim)?,
-            output_norm: LayerNorm::load(&weights.pp("output").pp("LayerNorm"), dim, eps)?,
+            attention: AttentionBlock::load(&weights.pp("attention"), dim, dim, heads, eps)?,
+            feed_forward: FeedForwardBlock::load(&intermediate, &output, dim, inner, eps)?,
         })
     }
 
     fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let attended = self.attention_output.forward(&self.attention.forward(x, x, mask)?)?;
-        let x = self.attention_norm.forward(&attended.add(x)?)?;
-        let widened = self.intermediate.forward_with(&x, Unary::Gelu)?;
-        self.output_norm.forward(&self.output.forward(&widened)?.add(&x)?)
+        self.feed_forward.forward(&self.attention.forward(x, x, mask)?)
     }
 }

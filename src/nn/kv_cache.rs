@@ -6,7 +6,8 @@ use crate::tensor::Tensor;
 /// Places that a new cache has room for; it doubles from there.
 const FIRST_CAPACITY: usize = 256;
 
-/// Keys and values of every layer, `[batch, key_heads, capacity, dim]`, of which the first [`len`](Self::len) count.
+/// Keys and values of every layer, `[batch, key_heads, capacity, dim]` as the engine [keeps](Tensor::kept) them, of which
+/// the first [`len`](Self::len) count.
 ///
 /// A pass appends to every layer and then moves the length on, so a pass that fails or is dropped half-way leaves the
 /// cache as it was: what it wrote lies beyond the length. The room doubles when it is used up, so that a short
@@ -50,8 +51,28 @@ impl KvCache {
         self.len = self.len.min(len);
     }
 
+    /// Forgets all places behind the first `start` but those of `kept` (ascending), which move up in their order.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them is not there.
+    pub fn keep(&mut self, start: usize, kept: &[usize]) -> Result<()> {
+        let is_there = |place: &usize| (start..self.len).contains(place);
+        if start > self.len || !kept.is_sorted_by(|a, b| a < b) || !kept.iter().all(is_there) {
+            return Err(Error::shape("kv cache", format!("{kept:?} of places {start}..{}", self.len)));
+        }
+        let places: Vec<u32> = kept.iter().map(|place| *place as u32).collect();
+        for Layer { key, value } in self.layers.iter().flatten().filter(|_| !places.is_empty()) {
+            let places = Tensor::from_u32(&places, &[places.len()], &key.device())?;
+            for room in [key, value] {
+                room.write_at(&room.index_select(2, &places)?, 2, start)?;
+            }
+        }
+        self.len = start + kept.len();
+        Ok(())
+    }
+
     /// Writes a layer's new keys and values (`[batch, key_heads, seq, dim]`) behind those that count, and gives back the
-    /// layer's whole key and value tensors; of them `len + seq` places may be read.
+    /// layer's whole key and value tensors for attention; of them `len + seq` places may be read.
     ///
     /// # Errors
     /// [`Error::Shape`] if they do not fit; [`Error::OutOfMemory`] if the room cannot be had.
@@ -62,9 +83,11 @@ impl KvCache {
             let reason = format!("{} and {seq} more places exceed the {} of the context", self.len, self.max_positions);
             return Err(Error::shape("kv cache", reason));
         }
-        let capacity = end.next_power_of_two().max(FIRST_CAPACITY).min(self.max_positions);
+        // Room for a single place would not be a copy of what is written to it.
+        let capacity = end.next_power_of_two().max(FIRST_CAPACITY).min(self.max_positions).max(2);
         let slot =
             self.layers.get_mut(layer).ok_or_else(|| Error::shape("kv cache", format!("there is no layer {layer}")))?;
+        let (key, value) = (&key.kept()?, &value.kept()?);
         let old = slot.as_ref();
         let room = match old {
             Some(old) if old.key.dims()[2] >= end => Layer { key: old.key.clone(), value: old.value.clone() },
@@ -97,14 +120,11 @@ impl KvCache {
 
 /// Room for `capacity` places in the form of `new`, with the first `len` places of `old`.
 fn enlarged(old: Option<&Tensor>, new: &Tensor, len: usize, capacity: usize) -> Result<Tensor> {
-    let [batch, heads, _, dim] = new.dims_of("kv cache")?;
-    let room = Tensor::zeros(&[batch, heads, capacity, dim], &new.device())?;
-    if let Some(old) = old
-        && len > 0
-    {
-        room.write_at(&old.narrow(2, 0, len)?, 2, 0)?;
+    match old {
+        Some(old) if len > 0 => old.narrow(2, 0, len)?.pad(2, 0, capacity - len),
+        // A place of any numbers, which are overwritten before they count.
+        _ => new.narrow(2, 0, 1)?.pad(2, 0, capacity - 1),
     }
-    Ok(room)
 }
 
 #[cfg(test)]
@@ -143,6 +163,28 @@ mod tests {
         cache.truncate(10);
         let (key, _) = cache.append(0, &places(77, 1), &places(77, 1)).expect("there is room again");
         assert_eq!(read(&key, 11)[10], 77.0);
+    }
+
+    #[test]
+    fn kept_places_move_up_and_the_others_are_forgotten() {
+        let mut cache = KvCache::new(1, 64);
+        cache.append(0, &places(0, 9), &places(0, 9)).expect("there is room");
+        cache.advance(9).expect("it was written");
+        for (start, kept, expected) in [
+            (3, &[4, 7, 8][..], vec![0.0, 1.0, 2.0, 4.0, 7.0, 8.0]),
+            (1, &[3, 5], vec![0.0, 4.0, 8.0]),
+            (2, &[], vec![0.0, 4.0]),
+        ] {
+            cache.keep(start, kept).expect("they are there");
+            assert_eq!(cache.len(), expected.len());
+            let (key, value) = cache.append(0, &places(77, 1), &places(77, 1)).expect("there is room");
+            for room in [key, value] {
+                assert_eq!(read(&room, expected.len()), [expected.clone(), expected.clone()].concat());
+            }
+        }
+        for (start, kept) in [(3, &[][..]), (0, &[2]), (0, &[1, 0]), (1, &[0])] {
+            assert!(cache.keep(start, kept).is_err(), "{start} {kept:?}");
+        }
     }
 
     #[test]

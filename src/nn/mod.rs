@@ -6,6 +6,7 @@ mod conv;
 mod kv_cache;
 mod linear;
 mod norm;
+mod post_norm;
 mod rope;
 pub mod swin;
 pub mod vit;
@@ -18,6 +19,7 @@ pub use conv::Conv;
 pub use kv_cache::KvCache;
 pub use linear::{Embedding, Linear};
 pub use norm::{LayerNorm, RmsNorm};
+pub use post_norm::{AttentionBlock, FeedForwardBlock};
 pub use rope::RotaryTable;
 pub use weights::{Asked, Weight, WeightLoader, WeightMap, WeightSink, Weights};
 

@@ -291,6 +291,16 @@ fn not_begun(name: &str) -> Error {
     Error::corrupt(name, "bytes of a tensor that has not begun")
 }
 
+/// Refuses a tensor whose number (or scale of a block) at a place is NaN or infinite: it would spoil everything behind it.
+fn check_finite(name: &str, shape: &[usize], infinite: Option<usize>) -> Result<()> {
+    let Some(at) = infinite else { return Ok(()) };
+    Err(Error::Weights {
+        name: name.to_owned(),
+        expected: format!("finite numbers {shape:?}"),
+        found: format!("NaN or infinity at place {at}"),
+    })
+}
+
 fn halves(bytes: &[u8]) -> Vec<f16> {
     bytes.as_chunks::<2>().0.iter().map(|bytes| f16::from_le_bytes(*bytes)).collect()
 }
@@ -333,6 +343,8 @@ impl Sink for WeightSink {
             Format::F16 => halves(&values).into_iter().map(f16::to_f32).collect(),
             Format::Blocks(scheme) => {
                 let (scales, mins) = (halves(&take(Section::Scales)), halves(&take(Section::Mins)));
+                let infinite = |numbers: &[f16]| numbers.iter().position(|number| !number.is_finite());
+                check_finite(name, &filling.shape, infinite(&scales).or(infinite(&mins)))?;
                 let &[rows, cols] = filling.shape.as_slice() else {
                     return Err(Error::corrupt(name, "a quantised tensor that is no matrix"));
                 };
@@ -340,6 +352,8 @@ impl Sink for WeightSink {
                 return self.map.insert_quantized(name.to_owned(), blocks, &self.device);
             }
         };
+        let infinite = numbers.iter().position(|number| !number.is_finite());
+        check_finite(name, &filling.shape, infinite)?;
         self.map.insert_tensor(name.to_owned(), Tensor::from_f32(&numbers, &filling.shape, &self.device)?)
     }
 
@@ -347,6 +361,90 @@ impl Sink for WeightSink {
         match self.filling.keys().next() {
             Some(name) => Err(Error::corrupt(name, "some of its bytes never came")),
             None => Ok(Weights::new(self.map).pp(prefix.trim_end_matches('.'))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Scheme;
+
+    fn blocks(rows: usize, scale: f32) -> QuantizedBlocks {
+        let (values, scales) = (vec![0x88; rows * 16], vec![f16::from_f32(scale); rows]);
+        QuantizedBlocks::new(Scheme::Q4_0, rows, 32, values, scales, Vec::new()).expect("the counts agree")
+    }
+
+    fn weights() -> Weights {
+        let mut map = WeightMap::default();
+        let tensor = Tensor::from_f32(&[1.0; 6], &[2, 3], &Device::Cpu).expect("the counts agree");
+        map.insert_tensor("part.norm.weight".into(), tensor.clone()).expect("a new name");
+        map.insert_quantized("part.fc.weight".into(), blocks(4, 1.0), &Device::Cpu).expect("a new name");
+        assert!(map.insert_tensor("part.fc.weight".into(), tensor).is_err(), "the name is taken");
+        Weights::new(map).pp("part")
+    }
+
+    /// Name, what was expected and what was found.
+    fn told<T>(result: Result<T>) -> [String; 3] {
+        match result {
+            Err(Error::Weights { name, expected, found }) => [name, expected, found],
+            Err(other) => panic!("another error: {other}"),
+            Ok(_) => panic!("it was accepted"),
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_with_what_was_expected() {
+        let weights = weights();
+        let (norm, fc) = (weights.pp("norm"), weights.pp("fc"));
+        let cases = [
+            (told(norm.tensor("bias", &[2])), ["part.norm.bias", "a tensor [2]", "none of that name"]),
+            (told(norm.matrix("bias", 2, 3)), ["part.norm.bias", "a tensor [2, 3]", "none of that name"]),
+            (told(norm.tensor("weight", &[3, 2])), ["part.norm.weight", "[3, 2]", "[2, 3]"]),
+            (told(norm.matrix("weight", 6, 1)), ["part.norm.weight", "[6, 1]", "[2, 3]"]),
+            (told(fc.matrix("weight", 32, 4)), ["part.fc.weight", "[32, 4]", "[4, 32]"]),
+            (
+                told(fc.tensor("weight", &[4, 32])),
+                ["part.fc.weight", "[4, 32]", "a quantised matrix, where only numbers will do"],
+            ),
+        ];
+        for (told, expected) in cases {
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn what_the_model_does_not_take_is_named() {
+        let weights = weights();
+        weights.pp("norm").tensor("weight", &[2, 3]).expect("it fits");
+        let [name, _, found] = told(weights.finish());
+        assert_eq!((&*name, &*found), ("part.fc.weight", "1 left over"));
+        weights.pp("fc").matrix("weight", 4, 32).expect("it fits");
+        weights.finish().expect("all is used");
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_refused_while_they_load() {
+        let half = |x: f32| f16::from_f32(x).to_le_bytes().to_vec();
+        let floats = [1.0f32, f32::INFINITY].iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let halves = [half(0.5), half(f32::NAN)].concat();
+        let q4_1 =
+            [(Section::Values, vec![0; 16]), (Section::Scales, half(1.0)), (Section::Mins, half(f32::NEG_INFINITY))];
+        let q4_0 = [(Section::Values, vec![0; 16]), (Section::Scales, half(f32::NAN))];
+        for (format, shape, sections, place) in [
+            (Format::F32, &[2][..], vec![(Section::Values, floats)], 1),
+            (Format::F16, &[2], vec![(Section::Values, halves)], 1),
+            (Format::Blocks(Scheme::Q4_0), &[1, 32], q4_0.to_vec(), 0),
+            (Format::Blocks(Scheme::Q4_1), &[1, 32], q4_1.to_vec(), 0),
+        ] {
+            let mut sink = WeightSink::new(Device::Cpu);
+            sink.begin("part.w", format, shape).expect("it begins");
+            for (section, bytes) in sections {
+                sink.bytes("part.w", section, 0, &bytes).expect("they fit");
+            }
+            let [name, expected, found] = told(sink.end("part.w"));
+            assert_eq!((&*name, expected), ("part.w", format!("finite numbers {shape:?}")), "{format:?}");
+            assert_eq!(found, format!("NaN or infinity at place {place}"), "{format:?}");
         }
     }
 }

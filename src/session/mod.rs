@@ -24,9 +24,9 @@ use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::MatchMode;
-use crate::grounding::scene::{Eyes, combined};
+use crate::grounding::scene::Eyes;
 use crate::host::Host;
-use crate::language::{Chat, LanguageModel};
+use crate::language::{Chat, GenerationOptions, LanguageModel};
 use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
 use crate::tensor::Device;
@@ -52,6 +52,8 @@ pub type Sink<'a> = &'a dyn Fn(Event);
 pub struct AskOptions {
     /// Longest answer of the language model, in tokens.
     pub max_tokens: usize,
+    /// Answers that grow side by side, 1 to 16, of which the likeliest is taken. With more than 1 nothing streams.
+    pub num_beams: usize,
     /// 0 gives the most likely answer; more gives more varied ones, usually up to 1.
     pub temperature: f32,
     /// Only the likeliest tokens that together have this probability, 0..1.
@@ -77,6 +79,7 @@ impl Default for AskOptions {
     fn default() -> Self {
         Self {
             max_tokens: 96,
+            num_beams: 1,
             temperature: 0.0,
             top_p: None,
             top_k: None,
@@ -86,6 +89,27 @@ impl Default for AskOptions {
             matching: MatchMode::Lexicon,
             facts: true,
             embeddings: true,
+        }
+    }
+}
+
+impl AskOptions {
+    /// As the original's demo asks: answers are drawn, up to 300 tokens long, and their phrases are tied as the language
+    /// model says. What the paper's system is shown has settings of its own, see `bubo convert --original`.
+    ///
+    /// Source: bubogpt @ 17c72b5, eval_scripts/conversation.py, `Chat.answer`.
+    pub fn original() -> Self {
+        let GenerationOptions { sampling, max_new_tokens, .. } = GenerationOptions::original();
+        Self {
+            max_tokens: max_new_tokens,
+            temperature: sampling.temperature,
+            top_p: Some(sampling.top_p),
+            top_k: Some(sampling.top_k),
+            repetition_penalty: sampling.repetition_penalty,
+            matching: MatchMode::Original,
+            evidence: false,
+            facts: false,
+            ..Self::default()
         }
     }
 }
@@ -191,7 +215,7 @@ impl Session {
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
-        let found = combined(detections, tags);
+        let found = eyes.put_together(detections, tags);
         let hinted = found.clone();
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });

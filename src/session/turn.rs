@@ -265,6 +265,11 @@ impl Turn<'_> {
                 if complete { Err(Error::Cancelled) } else { Ok(()) }
             })
             .await?;
+        if !complete && text[start..].trim() != generation.text {
+            // Of what streamed, the original's cleaning leaves less.
+            text.truncate(start);
+            text.extend([gap, &generation.text]);
+        }
         if complete {
             generation.stop_reason = StopReason::Stop;
             generation.text = text[start..].trim_start().to_owned();
@@ -274,12 +279,14 @@ impl Turn<'_> {
     }
 
     fn generation_options(&self, chat: &Chat, opening: &str) -> Result<GenerationOptions> {
-        let AskOptions { max_tokens, temperature, top_p, top_k, repetition_penalty, seed, .. } = *self.options;
+        let AskOptions { max_tokens, num_beams, temperature, top_p, top_k, repetition_penalty, seed, .. } =
+            *self.options;
         if max_tokens == 0 || !(0.0..=10.0).contains(&temperature) {
             return Err(Error::Input("max_tokens must be at least 1 and temperature between 0 and 10".into()));
         }
         let mut options = chat.default_options();
         options.max_new_tokens = max_tokens;
+        options.num_beams = num_beams;
         options.opening = opening.to_owned();
         options.sampling.temperature = temperature;
         options.sampling.top_p = top_p.unwrap_or(options.sampling.top_p);

@@ -51,7 +51,10 @@ pub(crate) trait EngineTensor: Clone {
 
     /// `self` `[batch, m, k]`, `other` `[batch, k, n]` or, transposed, `[batch, n, k]`.
     fn matmul(&self, other: &Self, transposed: bool) -> Result<Self>;
+    /// `key` and `value` may be [`kept`](Self::kept).
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self>;
+    /// f32 in the form in which the engine keeps keys and values; in u32 words where that is another.
+    fn kept(&self) -> Result<Self>;
     /// `self` `[seq, heads, dim]`, `locations` `[queries, heads, levels, points, 2]`, `shares` the same without the 2;
     /// the result is `[queries, heads, dim]`.
     fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Self, shares: &Self) -> Result<Self>;

@@ -608,7 +608,7 @@ impl Tensor {
     /// - `self`: queries `[batch, heads, query_count, dim]`
     /// - `key`, `value`: `[batch, key_heads, capacity, dim]`, `[batch, key_heads, capacity, value_dim]`; heads is a
     ///   multiple of key_heads, each of which serves that many neighbouring query heads; only the first
-    ///   `options.key_count` places are read
+    ///   `options.key_count` places are read; as they are or [`kept`](Self::kept)
     ///
     /// Returns `[batch, heads, query_count, value_dim]`. A query that sees no key gives zeros.
     ///
@@ -618,7 +618,8 @@ impl Tensor {
         let [batch, heads, query_count, dim] = self.dims_of("attention query")?;
         let [key_batch, key_heads, capacity, key_dim] = key.dims_of("attention key")?;
         let [value_batch, value_heads, value_capacity, _] = value.dims_of("attention value")?;
-        let fits = (key_batch, value_batch, key_dim) == (batch, batch, dim)
+        let numbers_a_word = if key.dtype() == DType::U32 { 2 } else { 1 };
+        let fits = (key_batch, value_batch, key_dim * numbers_a_word) == (batch, batch, dim)
             && (key_heads, capacity) == (value_heads, value_capacity)
             && key_heads > 0
             && heads.is_multiple_of(key_heads)
@@ -646,6 +647,18 @@ impl Tensor {
             }
             _ => return Err(two_engines("attention")),
         })
+    }
+
+    /// Keys or values as the engine keeps them for [`attention`](Self::attention) that reads them again and again: on the
+    /// GPU as f16, which halves their memory, as far as the last axis is even; on the CPU as they are.
+    ///
+    /// What comes out can be cut, enlarged and written to along all axes but the last, and read by attention alone.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for u32 numbers; those of the engine.
+    pub fn kept(&self) -> Result<Self> {
+        self.check_dtype("kept", DType::F32)?;
+        Ok(dispatch!(self, t => t.kept()))
     }
 
     /// Multi-scale deformable attention: every query reads each level of a feature pyramid at a few places of its own.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chunk::noun_phrases;
 use super::words::{Word, split};
-use super::{COSINE_AGAINST_LEXICON, Embedded, Entity, Matcher, Names, Phrase, Target, things_of_class};
+use super::{COSINE_AGAINST_LEXICON, Embedded, Entity, Matcher, Names, Phrase, Target, original, things_of_class};
 use crate::error::Result;
 use crate::language::grammar::SEPARATOR;
 
@@ -22,10 +22,13 @@ pub enum MatchMode {
     /// Word lists, sentence embeddings and votes: right with any language model, and fast.
     #[default]
     Lexicon,
-    /// The language model's pairs as they are, as in the original.
+    /// The language model's pairs as they are, at every place of the answer that has their words.
     Model,
     /// Word lists first; the model's pairs where these have none and nothing speaks against them.
     Both,
+    /// The language model's pairs as the original reads them (see [`original`]): a phrase is coloured where it first
+    /// stands, be it inside of another word.
+    Original,
 }
 
 /// Pairs phrases of an answer with names: lines `phrase - name`.
@@ -48,8 +51,8 @@ struct Said {
 impl Matcher<'_> {
     /// As [`entities`](Self::entities), with a model that pairs phrases and names.
     ///
-    /// Entities come in the order of the text, on word boundaries, and do not overlap, whatever the model says; with
-    /// [`MatchMode::Lexicon`] it is not asked.
+    /// Entities come in the order of the text and do not overlap, whatever the model says, and but for
+    /// [`MatchMode::Original`] stand on word boundaries; with [`MatchMode::Lexicon`] it is not asked.
     ///
     /// # Errors
     /// Those of the embedder, the vote and the pairing.
@@ -62,7 +65,7 @@ impl Matcher<'_> {
     ) -> Result<Vec<Entity>> {
         let known = match mode {
             MatchMode::Lexicon => return self.entities(answer, things).await,
-            MatchMode::Model => Vec::new(),
+            MatchMode::Model | MatchMode::Original => Vec::new(),
             MatchMode::Both => self.entities(answer, things).await?,
         };
         if things.is_empty() || answer.trim().is_empty() {
@@ -73,6 +76,9 @@ impl Matcher<'_> {
         names.sort_unstable();
         names.dedup();
         let reply = pairing.reply(answer, &names).await?;
+        if mode == MatchMode::Original {
+            return Ok(highlighted(answer, &names, &reply, &targets));
+        }
         let words = split(answer);
         let mut said = said_in(&reply, &words, &names);
         if mode == MatchMode::Both {
@@ -130,6 +136,24 @@ impl Matcher<'_> {
         }
         Ok(believed)
     }
+}
+
+/// What the original highlights, as entities.
+fn highlighted(answer: &str, names: &[String], reply: &str, targets: &[Target]) -> Vec<Entity> {
+    // Each name stands for its colour, too, so that a highlight tells which one it is of.
+    let item = |name: &String| original::Item { name: name.clone(), color: name.clone() };
+    let original::Reply { highlight, color_map, .. } =
+        original::parse(answer, &names.iter().map(item).collect::<Vec<_>>(), reply);
+    let (mut start, mut entities) = (0, Vec::new());
+    for (phrase, label) in highlight {
+        let end = start + phrase.chars().count();
+        let name = label.and_then(|label| color_map.iter().find(|(known, _)| *known == label));
+        if let Some((_, name)) = name.filter(|_| end > start) {
+            entities.push(Entity { phrase, start, end, things: things_of_class(targets, name) });
+        }
+        start = end;
+    }
+    entities
 }
 
 fn overlaps(entity: &Entity, said: &Said, words: &[Word]) -> bool {

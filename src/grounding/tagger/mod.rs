@@ -1,6 +1,7 @@
 //! Namers of what is in a picture. One file a model.
 
 pub mod imagenet;
+mod not_things;
 pub mod ram;
 
 use std::rc::Rc;

@@ -7,11 +7,12 @@
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::not_things::names_no_thing;
 use crate::error::{Error, Result};
 use crate::grounding::{Tag, Tagger};
 use crate::media::{ChannelScale, Filter, Fit, RgbImage};
 use crate::nn::swin::{self, Swin};
-use crate::nn::{LayerNorm, Linear, MultiHeadAttention, Tap, Weights, unseen};
+use crate::nn::{AttentionBlock, FeedForwardBlock, LayerNorm, Linear, Tap, Weights, unseen};
 use crate::tensor::{Device, Reduce, Tensor, Unary};
 
 /// The names of the tags, one a line.
@@ -47,6 +48,20 @@ pub struct Config {
     pub intermediate_size: usize,
     /// Number of tags.
     pub num_class: usize,
+    /// Which tags are given.
+    #[serde(default)]
+    pub tags: GivenTags,
+}
+
+/// Which of the tags that are seen a tagger gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GivenTags {
+    /// Those that can name a thing: a detector that is asked for `brown`, `run` or `kitchen` draws boxes around everything.
+    #[default]
+    Things,
+    /// All, as in the original.
+    Original,
 }
 
 impl Config {
@@ -157,38 +172,27 @@ pub fn projected_labels(config: &Config, weights: &Weights) -> Result<Tensor> {
     projection.forward(&Tensor::embedding(&table, &Tensor::from_u32(&all, &[all.len()], &device)?)?)
 }
 
-/// Cross-attention to the picture and feed-forward network, each followed by its residual and norm. Tags do not look at
-/// each other: the self-attention of the BERT that this was is left out.
+/// Cross-attention to the picture and feed-forward network. Tags do not look at each other: the self-attention of the BERT
+/// that this was is left out.
 #[derive(Debug)]
 struct Layer {
-    attention: MultiHeadAttention,
-    attention_output: Linear,
-    attention_norm: LayerNorm,
-    intermediate: Linear,
-    output: Linear,
-    output_norm: LayerNorm,
+    attention: AttentionBlock,
+    feed_forward: FeedForwardBlock,
 }
 
 impl Layer {
     fn load(config: &Config, weights: &Weights) -> Result<Self> {
-        let (dim, inner) = (config.hidden_size, config.intermediate_size);
-        let cross = weights.pp("crossattention");
-        let heads = config.num_attention_heads;
+        let (dim, inner, heads) = (config.hidden_size, config.intermediate_size, config.num_attention_heads);
+        let (cross, eps) = (weights.pp("crossattention"), HEAD_EPS);
+        let (intermediate, output) = (weights.pp("intermediate"), weights.pp("output"));
         Ok(Self {
-            attention: MultiHeadAttention::load(&cross.pp("self"), dim, config.proj_dim, heads)?,
-            attention_output: Linear::load(&cross.pp("output").pp("dense"), dim, dim)?,
-            attention_norm: LayerNorm::load(&cross.pp("output").pp("LayerNorm"), dim, HEAD_EPS)?,
-            intermediate: Linear::load(&weights.pp("intermediate").pp("dense"), dim, inner)?,
-            output: Linear::load(&weights.pp("output").pp("dense"), inner, dim)?,
-            output_norm: LayerNorm::load(&weights.pp("output").pp("LayerNorm"), dim, HEAD_EPS)?,
+            attention: AttentionBlock::load(&cross, dim, config.proj_dim, heads, eps)?,
+            feed_forward: FeedForwardBlock::load(&intermediate, &output, dim, inner, eps)?,
         })
     }
 
     fn forward(&self, x: &Tensor, features: &Tensor) -> Result<Tensor> {
-        let attended = self.attention_output.forward(&self.attention.forward(x, features, None)?)?;
-        let x = self.attention_norm.forward(&attended.add(x)?)?;
-        let widened = self.intermediate.forward_with(&x, Unary::Gelu)?;
-        self.output_norm.forward(&self.output.forward(&widened)?.add(&x)?)
+        self.feed_forward.forward(&self.attention.forward(x, features, None)?)
     }
 }
 
@@ -200,6 +204,7 @@ pub struct RamTagger {
     image_res: usize,
     names: Vec<String>,
     thresholds: Vec<f32>,
+    given: GivenTags,
 }
 
 impl RamTagger {
@@ -216,7 +221,7 @@ impl RamTagger {
         let thresholds = thresholds.ok_or_else(|| Error::corrupt(THRESHOLD_FILE, "a line that is no number"))?;
         let network = Ram::load(config, weights)?;
         let device = network.queries.device();
-        Ok(Self { network, device, image_res: config.image_res, names, thresholds })
+        Ok(Self { network, device, image_res: config.image_res, names, thresholds, given: config.tags })
     }
 
     /// A picture as the network's input `[1, 3, image_res, image_res]`: squeezed into the square, normalised.
@@ -232,12 +237,21 @@ impl RamTagger {
 
 #[async_trait(?Send)]
 impl Tagger for RamTagger {
-    /// Tags whose confidence is beyond their own threshold, in the order of the list.
+    /// Tags whose confidence is beyond their own threshold, in the order of the list, as far as they are
+    /// [given](GivenTags).
     async fn tag(&self, image: &RgbImage) -> Result<Vec<Tag>> {
         let logits = self.network.forward(&self.input(image)?)?;
         let scores = logits.unary(Unary::Sigmoid)?.to_f32().await?;
         let tag = |at: usize| Tag { label: self.names[at].clone(), score: scores[at], box_px: None, kind: None };
-        Ok(hits(&scores, &self.thresholds).into_iter().map(tag).collect())
+        let seen = hits(&scores, &self.thresholds).into_iter();
+        Ok(seen.filter(|at| self.given.gives(&self.names[*at])).map(tag).collect())
+    }
+}
+
+impl GivenTags {
+    /// Whether a tag (lower-case) is given.
+    pub fn gives(self, tag: &str) -> bool {
+        self == Self::Original || !names_no_thing(tag)
     }
 }
 

@@ -375,6 +375,10 @@ impl EngineTensor for CpuTensor {
         Self::from_vec(out, &[batch, m, n])
     }
 
+    fn kept(&self) -> Result<Self> {
+        Ok(self.clone())
+    }
+
     fn attention(&self, key: &Self, value: &Self, options: &Attention<'_>, mask: Option<&Self>) -> Result<Self> {
         if tracked([self, key, value].into_iter().chain(mask)) {
             return Ok(Self(plain::attention(&self.0, &key.0, &value.0, options, mask.map(|mask| &mask.0))?));

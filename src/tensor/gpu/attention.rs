@@ -31,7 +31,9 @@ pub(super) fn attention(
 ) -> Result<GpuTensor> {
     query.check_f32("attention")?;
     let [batch, heads, query_count, dim] = [query.dims[0], query.dims[1], query.dims[2], query.dims[3]];
-    let [key_heads, capacity, value_dim] = [key.dims[1], key.dims[2], value.dims[3]];
+    let halves = [key, value].map(|kept| u32::from(kept.dtype == DType::U32));
+    let value_dim = value.dims[3] << halves[1];
+    let [key_heads, capacity] = [key.dims[1], key.dims[2]];
     let dims = [batch, heads, query_count, value_dim];
     if options.key_count == 0 {
         return shape::zeros(&dims, DType::F32, query.gpu());
@@ -65,14 +67,33 @@ pub(super) fn attention(
     }
     let lane_columns = value_dim.div_ceil(LANES).clamp(1, COLUMNS / LANES);
     let tiled_groups = tiles * value_dim.div_ceil(LANES * lane_columns);
-    let constants = [lane_columns as u32];
+    let constants = [halves[0], halves[1], lane_columns as u32];
     query.gpu().record(&Dispatch {
         kernel: if is_tiled { &kernels::ATTENTION_TILED } else { &kernels::ATTENTION },
-        constants: if is_tiled { &constants } else { &[] },
+        constants: if is_tiled { &constants } else { &constants[..2] },
         operands: &[query.operand(), key.operand(), value.operand(), mask.unwrap_or(query).operand(), result.operand()],
         params: &params,
         workgroups: grid(if is_tiled { tiled_groups } else { rows * value_dim.div_ceil(COLUMNS) } as u64, 1),
         work: (rows * options.key_count) as u64 * (dim + value_dim) as u64,
+    })?;
+    Ok(result)
+}
+
+/// Numbers as f16, two in a word: half the memory for what attention reads again and again. An odd last axis stays as it
+/// is.
+pub(super) fn kept(source: &GpuTensor) -> Result<GpuTensor> {
+    let mut dims = source.dims.clone();
+    let Some(last) = dims.last_mut().filter(|last| last.is_multiple_of(2)) else { return Ok(source.clone()) };
+    *last /= 2;
+    let result = source.gpu().empty(&dims, DType::U32)?;
+    let words = result.element_count();
+    source.gpu().record(&Dispatch {
+        kernel: &kernels::HALF_PAIRS,
+        constants: &[],
+        operands: &[source.operand(), result.operand()],
+        params: &[word(words)?],
+        workgroups: grid(words as u64, 256),
+        work: words as u64,
     })?;
     Ok(result)
 }

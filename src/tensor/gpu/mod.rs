@@ -203,6 +203,10 @@ impl EngineTensor for GpuTensor {
         attention::attention(self, key, value, options, mask)
     }
 
+    fn kept(&self) -> Result<Self> {
+        attention::kept(self)
+    }
+
     fn deformable_attention(&self, levels: &[[usize; 2]], locations: &Self, shares: &Self) -> Result<Self> {
         attention::deformable_attention(self, levels, locations, shares)
     }

@@ -45,6 +45,13 @@ impl Inputs<'_> {
         Tensor::from_f32(&numbers, dims, self.device)
     }
 
+    /// Numbers that f16 holds, too.
+    fn halves(&mut self, dims: &[usize]) -> Result<Tensor> {
+        let numbers = self.numbers.f32s(dims.iter().product()).into_iter();
+        let halves: Vec<f32> = numbers.map(|number| half::f16::from_f32(number).to_f32()).collect();
+        Tensor::from_f32(&halves, dims, self.device)
+    }
+
     fn ids(&self, ids: &[u32]) -> Result<Tensor> {
         Tensor::from_u32(ids, &[ids.len()], self.device)
     }
@@ -149,8 +156,8 @@ const CASES: &[(&str, Run)] = &[
         all.into_iter().map(|mode| x.resize(11, 4, mode)).collect()
     }),
     ("attention", |inputs| {
-        let (query, key) = (inputs.tensor(&[1, 4, 3, 16])?, inputs.tensor(&[1, 2, 80, 16])?);
-        let (value, mask) = (inputs.tensor(&[1, 2, 80, 16])?, inputs.tensor(&[1, 1, 3, 70])?);
+        let (query, key) = (inputs.tensor(&[1, 4, 3, 16])?, inputs.halves(&[1, 2, 80, 16])?);
+        let (value, mask) = (inputs.halves(&[1, 2, 80, 16])?, inputs.tensor(&[1, 1, 3, 70])?);
         let masked = Attention { scale: 0.25, key_count: 70, causal_start: None, mask: Some(&mask) };
         let causal = Attention { causal_start: Some(67), mask: None, ..masked };
         let many = inputs.tensor(&[1, 4, 19, 16])?;
@@ -159,6 +166,8 @@ const CASES: &[(&str, Run)] = &[
             query.attention(&key, &value, &causal)?,
             many.attention(&key, &value, &Attention { mask: None, ..masked })?,
             many.attention(&key, &value, &Attention { causal_start: Some(51), ..causal })?,
+            query.attention(&key.kept()?, &value.kept()?, &causal)?,
+            many.attention(&key.kept()?, &value.kept()?, &Attention { mask: None, ..masked })?,
         ])
     }),
     ("deformable_attention", |inputs| {

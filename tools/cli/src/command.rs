@@ -9,10 +9,11 @@ use bubo::tensor::gpu::Gpu;
 use clap::{Args, ValueEnum};
 
 use crate::bundle;
+use crate::convert::gguf::Gguf;
 use crate::convert::models::Shapes;
 use crate::convert::quantize::{Fit, Target};
 use crate::convert::source::Source;
-use crate::convert::{mapping, shape_list};
+use crate::convert::{gguf_llama, mapping, shape_list};
 use crate::plan::{self, Adapter};
 use crate::synth;
 
@@ -22,7 +23,7 @@ pub struct Convert {
     /// Checkpoint files or folders; several that belong together make parts that need two.
     #[arg(required_unless_present = "check")]
     sources: Vec<PathBuf>,
-    /// Check names and shapes only, of a list (JSON) or of a checkpoint, against the models: nothing is written.
+    /// Check names and shapes only, of a list (JSON), a checkpoint or a GGUF file, against the models: nothing is written.
     #[arg(long, conflicts_with = "out")]
     check: Option<PathBuf>,
     /// What kind of checkpoint the list is of, where names alone do not tell.
@@ -40,6 +41,9 @@ pub struct Convert {
     /// Quantise float matrices whose columns are a multiple of 32.
     #[arg(long, value_enum)]
     quantize: Option<Blocks>,
+    /// Behave as BuboGPT does where it was mended on purpose; docs/options.md tells where.
+    #[arg(long, conflicts_with = "part")]
+    original: bool,
     /// Take scales from each block's range, as GGML does, instead of fitting them by least squares.
     #[arg(long, requires = "quantize")]
     by_range: bool,
@@ -83,7 +87,10 @@ impl Convert {
         let fit = if self.by_range { Fit::Range } else { Fit::LeastSquares };
         let target = self.quantize.map(|blocks| Target { scheme: blocks.scheme(), fit });
         let manifest = match &self.part {
-            None => bundle::convert_public(&self.sources, out, &self.name, target, &mut |step| eprintln!("{step}"))?,
+            None => {
+                let report = &mut |step: &str| eprintln!("{step}");
+                bundle::convert_public(&self.sources, out, &self.name, target, self.original, report)?
+            }
             Some(part) => {
                 let [source] = self.sources.as_slice() else { anyhow::bail!("--part takes one source") };
                 bundle::convert_one(part, source, out, target)?
@@ -96,8 +103,14 @@ impl Convert {
 
 /// Sorts and checks names and shapes, prints the report, and says by the exit code whether all is as it should be.
 fn check(path: &Path, kind: Option<&str>) -> Result<ExitCode> {
-    let is_list = path.extension().is_some_and(|extension| extension == "json");
-    let shapes: Shapes = if is_list {
+    let ends_in = |kind: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(kind));
+    if ends_in("gguf") {
+        ensure!(kind.is_none_or(|kind| kind == "gguf"), "a GGUF file is of the kind gguf");
+        let checked = gguf_llama::check(&Gguf::open(path)?)?;
+        print(&checked.report());
+        return Ok(verdict(checked.passes()));
+    }
+    let shapes: Shapes = if ends_in("json") {
         shape_list::read(path)?
     } else {
         Source::open(path)?.tensors().map(|(name, info)| (name.to_owned(), info.dims.clone())).collect()
@@ -110,8 +123,12 @@ fn check(path: &Path, kind: Option<&str>) -> Result<ExitCode> {
     let checked = mapping.check()?;
     let passes = mapping.passes() && checked.iter().all(mapping::Checked::passes);
     print(&mapping.report(&checked));
+    Ok(verdict(passes))
+}
+
+fn verdict(passes: bool) -> ExitCode {
     println!("{}", if passes { "passes" } else { "does not pass" });
-    Ok(ExitCode::from(u8::from(!passes)))
+    ExitCode::from(u8::from(!passes))
 }
 
 /// `bubo plan`.

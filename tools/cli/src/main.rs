@@ -43,21 +43,27 @@ enum Command {
         /// Write the picture with its things outlined, as PNG.
         #[arg(long)]
         overlay: Option<PathBuf>,
-        /// Longest answer, in tokens.
-        #[arg(long, default_value_t = AskOptions::default().max_tokens)]
-        max_tokens: usize,
-        /// 0 gives the most likely answer, more gives more varied ones.
-        #[arg(long, default_value_t = 0.0)]
-        temperature: f32,
+        /// Ask as BuboGPT's demo does: answers are drawn, and the language model ties phrases to things.
+        #[arg(long)]
+        original: bool,
+        /// Longest answer, in tokens; 96 if not given.
+        #[arg(long)]
+        max_tokens: Option<usize>,
+        /// Answers that grow side by side, up to 16, of which the likeliest is taken; 1 if not given.
+        #[arg(long)]
+        beams: Option<usize>,
+        /// 0 gives the most likely answer, more gives more varied ones; 0 if not given.
+        #[arg(long)]
+        temperature: Option<f32>,
         /// The same number gives the same answer.
         #[arg(long, default_value_t = 0)]
         seed: u64,
         /// Leave everything to the language model, also what boxes, tags and sounds know better.
         #[arg(long)]
         no_evidence: bool,
-        /// How phrases are tied to things: `lexicon`, `model` or `both`.
-        #[arg(long, default_value = "lexicon", value_parser = matching)]
-        matching: MatchMode,
+        /// How phrases are tied to things: `lexicon` (if not given), `model`, `both` or `original`.
+        #[arg(long, value_parser = matching)]
+        matching: Option<MatchMode>,
         /// The question; without one, what is seen and heard is printed.
         question: Option<String>,
     },
@@ -200,15 +206,25 @@ fn main() -> anyhow::Result<ExitCode> {
             device,
             json,
             overlay,
+            original,
             max_tokens,
+            beams,
             temperature,
             seed,
             no_evidence,
             matching,
             question,
         } => {
-            let evidence = !no_evidence;
-            let options = AskOptions { max_tokens, temperature, seed, evidence, matching, ..AskOptions::default() };
+            let usual = if original { AskOptions::original() } else { AskOptions::default() };
+            let options = AskOptions {
+                max_tokens: max_tokens.unwrap_or(usual.max_tokens),
+                num_beams: beams.unwrap_or(usual.num_beams),
+                temperature: temperature.unwrap_or(usual.temperature),
+                seed,
+                evidence: usual.evidence && !no_evidence,
+                matching: matching.unwrap_or(usual.matching),
+                ..usual
+            };
             let request = Request { bundle, image, audio, question, overlay, json, options };
             pollster::block_on(run::run(&request, device.open()?))?;
         }
@@ -273,5 +289,5 @@ fn check_golden(golden: &Golden, device: &Device, bundle: Option<&Path>, json: b
 }
 
 fn matching(name: &str) -> Result<MatchMode, String> {
-    serde_json::from_value(name.into()).map_err(|_| "it is `lexicon`, `model` or `both`".to_owned())
+    serde_json::from_value(name.into()).map_err(|_| "it is `lexicon`, `model`, `both` or `original`".to_owned())
 }

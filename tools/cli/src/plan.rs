@@ -199,12 +199,12 @@ fn tables(model: &str, config: &Json) -> u64 {
     2 * Footprint::of_tensor(&[sizes.max_position_embeddings, half]).bytes
 }
 
-/// Keys and values of every layer in f32; the cache grows by doubling.
+/// Keys and values of every layer, numbers of 16 bits two in a word; the cache grows by doubling.
 fn kv_cache(sizes: &llama::Config, context: usize) -> u64 {
     let heads = sizes.num_key_value_heads.unwrap_or(sizes.num_attention_heads);
     let dim = sizes.hidden_size / sizes.num_attention_heads.max(1);
     let capacity = context.next_power_of_two().max(256).min(sizes.max_position_embeddings);
-    2 * sizes.num_hidden_layers as u64 * Footprint::of_tensor(&[heads, capacity, dim]).bytes
+    2 * sizes.num_hidden_layers as u64 * Footprint::of_tensor(&[heads, capacity, dim.div_ceil(2)]).bytes
 }
 
 impl Plan {

@@ -7,15 +7,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bubo::bundle::{LoadedPart, Manifest, Scheme};
-use bubo::language::LanguageModel;
+use bubo::language::{
+    BUBOGPT_SYSTEM, ContextCut, GenerationOptions, Item, LanguageModel, Message, Modality, ModalityKind, Part, Role,
+    StopRules,
+};
 use bubo::nn::Weights;
-use bubo::tensor::{Device, Precision};
+use bubo::tensor::{Device, Precision, Tensor};
 use bubo_cli::bundle;
+use bubo_cli::convert::gguf::Gguf;
 use bubo_cli::convert::mapping::{self, Checked, Mapping, Origin};
 use bubo_cli::convert::models::Shapes;
 use bubo_cli::convert::names::{CHECKPOINTS, Naming, Target};
 use bubo_cli::convert::quantize::{Fit, Target as Quantization};
-use bubo_cli::convert::{eva_vit, grounding_dino, qformer, sam, shape_list};
+use bubo_cli::convert::{eva_vit, gguf_llama, grounding_dino, qformer, sam, shape_list};
 use checkpoint_files::{Numbers, State, gguf_file, legacy_file, safetensors_file, sentencepiece_file, zip_file};
 use serde_json::Value as Json;
 
@@ -367,7 +371,7 @@ fn write_originals(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn convert(sources: &[PathBuf], out: &Path, target: Option<Quantization>) -> anyhow::Result<Manifest> {
-    bundle::convert_public(sources, out, "test", target, &mut |_| {})
+    bundle::convert_public(sources, out, "test", target, false, &mut |_| {})
 }
 
 fn load(folder: &Path, part: &str) -> LoadedPart<Weights> {
@@ -500,7 +504,7 @@ fn bad_checkpoints_are_named() {
         format!("{error:#}")
     };
     let short = "layer.5.attention.self.key.weight";
-    let expectations: [(&str, String, &[&str]); 6] = [
+    let expectations: [(&str, String, &[&str]); 7] = [
         ("missing", with(&|bad| drop(bad.remove(name))), &[short, "[64, 64]", "missing", "bubogpt_7b"]),
         (
             "of another shape",
@@ -531,6 +535,15 @@ fn bad_checkpoints_are_named() {
             }),
             &[short, "number 77", "not finite"],
         ),
+        (
+            "with an infinity in f16",
+            with(&|bad| {
+                let mut numbers = vec![half::f16::ZERO; 64 * 64];
+                numbers[9] = half::f16::NEG_INFINITY;
+                bad.insert(name.into(), (vec![64, 64], Numbers::F16(numbers)));
+            }),
+            &[short, "number 9", "not finite"],
+        ),
     ];
     for (what, error, named) in expectations {
         for text in named {
@@ -541,7 +554,8 @@ fn bad_checkpoints_are_named() {
     zip_file(&sources[2], Some("model"), &good);
     let whole = std::fs::read(&sources[2]).expect("it was just written");
     std::fs::write(&sources[2], &whole[..whole.len() / 2]).expect("there is room");
-    assert!(convert(&sources, &out, None).is_err(), "half a file");
+    let error = format!("{:#}", convert(&sources, &out, None).expect_err("half a file"));
+    assert!(error.contains("is no PyTorch checkpoint") && error.contains("bubogpt"), "{error}");
     // EVA's legacy stream, cut anywhere.
     let stream = std::fs::read(&sources[0]).expect("it was just written");
     for cut in [0, 10, 200, stream.len() / 2, stream.len() - 1] {
@@ -619,6 +633,35 @@ fn language_model(folder: &Path) -> (LanguageModel, Vec<f32>) {
     (model, logits)
 }
 
+/// The original's prompt in tokens: the start token once, every text between embeddings tokenised by itself, so with a
+/// space of its own in front, and nothing behind the last colon.
+fn check_spliced_prompt(model: &LanguageModel) {
+    let width = model.llama.config().hidden_size;
+    let shown = |kind: ModalityKind, id: u64, rows: usize| {
+        let embeddings = Tensor::zeros(&[rows, width], &Device::Cpu).expect("zeros");
+        Message { role: Role::User, parts: vec![Part::Modality(Modality { kind, id, embeddings })] }
+    };
+    let mut messages = vec![shown(ModalityKind::Image, 0, 3), shown(ModalityKind::Audio, 1, 2)];
+    messages[1].parts.push(Part::Text("What is it?".into()));
+    let sequence = model.read_prompt(&messages).expect("it can be written");
+    let texts = [
+        &format!("{BUBOGPT_SYSTEM}###Human: <Vision>"),
+        "</Vision>###Human: <Audio>",
+        "</Audio> What is it?###Assistant:",
+    ];
+    let tokens = |text: &str| -> Vec<Item> {
+        let ids = model.tokenizer.encode(text).expect("text");
+        assert_eq!(ids[0], 259, "a text starts with a space of its own");
+        assert_ne!(ids.last(), Some(&259), "and ends without one");
+        ids.into_iter().map(Item::Token).collect()
+    };
+    let rows = |modality: u64, count: usize| (0..count).map(move |row| Item::Embedding { modality, row });
+    let mut expected = vec![Item::Token(1)];
+    expected.extend(tokens(texts[0]).into_iter().chain(rows(0, 3)).chain(tokens(texts[1])).chain(rows(1, 2)));
+    expected.extend(tokens(texts[2]));
+    assert_eq!(sequence.items, expected);
+}
+
 #[test]
 fn a_vicuna_folder_and_its_gguf_become_the_same_language_model() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -628,7 +671,10 @@ fn a_vicuna_folder_and_its_gguf_become_the_same_language_model() {
     let (model, logits) = language_model(&out);
     assert_eq!(model.llama.config().vocab_size, 300, "the file's rows, not its configuration's");
     assert_eq!(model.tokenizer.encode("HI").expect("text"), [259, 260 + 7, 260 + 8]);
-    assert!(model.settings.chat.stop.match_ids(&[5, 2277, 29937]) && model.settings.chat.add_bos);
+    let chat = &model.settings.chat;
+    assert_eq!(chat.stop, StopRules::original());
+    assert_eq!(chat.generation, GenerationOptions { cut: ContextCut::Pinned, ..GenerationOptions::original() });
+    check_spliced_prompt(&model);
     assert!(logits.iter().all(|logit| logit.is_finite()));
 
     let gguf = folder.path().join("vicuna.gguf");
@@ -638,9 +684,81 @@ fn a_vicuna_folder_and_its_gguf_become_the_same_language_model() {
     let (_, same) = language_model(&other);
     assert_eq!(logits, same);
 
+    let twice =
+        convert(&[vicuna.clone(), folder.path().join("vicuna.gguf")], &out, None).expect_err("two language models");
+    assert!(format!("{twice:#}").contains("two of the checkpoints make the part language"), "{twice:#}");
     std::fs::write(vicuna.join("config.json"), r#"{"architectures": ["GPT2LMHeadModel"]}"#).expect("there is room");
     let error = convert(&[vicuna], &out, None).expect_err("another architecture");
     assert!(format!("{error:#}").contains("GPT2LMHeadModel"), "{error:#}");
+}
+
+/// A GGUF file held against the model by its header, and converted: both refuse the same and name the tensor.
+#[test]
+fn a_bad_gguf_is_named_before_anything_is_written() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, out) = (folder.path().join("vicuna.gguf"), folder.path().join("bundle"));
+    let good = state(&small_llama());
+    let written = |state: &State| gguf_file(&path, state, &small_vocabulary(), 4);
+    let checked = || gguf_llama::check(&Gguf::open(&path).expect("a header")).expect("a LLaMA");
+    written(&good);
+    assert!(checked().passes(), "{}", checked().report());
+    assert!(checked().report().contains("21 tensors"), "{}", checked().report());
+    // A row more than the tokeniser has tokens, as in v0 merges.
+    let mut padded = good.clone();
+    for name in ["model.embed_tokens.weight", "lm_head.weight"] {
+        padded.insert(name.into(), (vec![301, 64], Numbers::F32(vec![0.5; 301 * 64])));
+    }
+    written(&padded);
+    assert!(checked().passes(), "{}", checked().report());
+
+    let down = "model.layers.1.mlp.down_proj.weight";
+    let norm = "model.layers.0.input_layernorm.weight";
+    let changes: [(&str, &dyn Fn(&mut State), &[&str]); 3] = [
+        ("missing", &|bad| drop(bad.remove(down)), &["missing", down, "[64, 96]"]),
+        (
+            "of another shape",
+            &|bad| drop(bad.insert(down.into(), (vec![64, 64], Numbers::F32(vec![0.0; 64 * 64])))),
+            &["of another shape", down, "[64, 64]", "[64, 96]"],
+        ),
+        (
+            "extra",
+            &|bad| drop(bad.insert("model.layers.0.more".into(), (vec![3], Numbers::F32(vec![0.0; 3])))),
+            &["blk.0.more [3] is no tensor of a LLaMA"],
+        ),
+    ];
+    for (what, change, named) in changes {
+        let mut bad = good.clone();
+        change(&mut bad);
+        written(&bad);
+        let report = checked().report();
+        assert!(!checked().passes(), "{what}");
+        let error = format!("{:#}", convert(std::slice::from_ref(&path), &out, None).expect_err(what));
+        for text in named {
+            assert!(report.contains(text) && error.contains(text), "{what}: {text:?} is not in {report}\n{error}");
+        }
+        assert!(!out.join("bundle.json").exists(), "{what}");
+    }
+    // Only its numbers tell, so only converting finds it.
+    let mut infinite = good.clone();
+    let (_, Numbers::F32(numbers)) = infinite.get_mut(norm).expect("it is there") else { panic!("made as f32") };
+    numbers[5] = f32::INFINITY;
+    written(&infinite);
+    let error = format!("{:#}", convert(std::slice::from_ref(&path), &out, None).expect_err("infinite"));
+    assert!(error.contains(norm) && error.contains("number 5"), "{error}");
+
+    written(&good);
+    let whole = std::fs::read(&path).expect("it was just written");
+    std::fs::write(&path, &whole[..whole.len() - 4096]).expect("there is room");
+    assert!(!checked().passes() && checked().report().contains("cut short"), "{}", checked().report());
+    // Another tokeniser's vocabulary is told, too.
+    let key = b"tokenizer.ggml.model";
+    let other = whole.windows(key.len()).position(|bytes| bytes == key).expect("it is there");
+    let mut foreign = whole;
+    let at = other + key.len() + 12;
+    assert_eq!(&foreign[at..at + 5], b"llama");
+    foreign[at..at + 5].copy_from_slice(b"gpt-2");
+    std::fs::write(&path, foreign).expect("there is room");
+    assert!(checked().report().contains("the tokeniser is `gpt-2`"), "{}", checked().report());
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use bubo::Error;
 use bubo::grounding::detector::grounding_dino::{Config, GroundingDinoDetector, captions};
 use bubo::grounding::matcher::load_tokenizer;
-use bubo::grounding::tagger::ram::{self, RamTagger};
+use bubo::grounding::tagger::ram::{self, GivenTags, RamTagger};
 use bubo::grounding::{Detection, Detector, Tagger};
 use bubo::media::RgbImage;
 use bubo::tensor::Device;
@@ -124,8 +124,13 @@ fn sizes_that_make_no_sense_are_refused() {
 }
 
 fn tagger(names: &[u8], thresholds: &[u8]) -> bubo::Result<RamTagger> {
+    tagger_that_gives(GivenTags::default(), names, thresholds)
+}
+
+fn tagger_that_gives(tags: GivenTags, names: &[u8], thresholds: &[u8]) -> bubo::Result<RamTagger> {
     let golden = Golden::open("ram").expect("the golden is part of the repository");
-    let config: ram::Config = golden.config().expect("a configuration");
+    let mut config: ram::Config = golden.config().expect("a configuration");
+    config.tags = tags;
     let weights = named_weights(&golden, &Device::Cpu, convert::ram::original).expect("weights");
     RamTagger::load(&config, &weights, names, thresholds)
 }
@@ -149,6 +154,20 @@ fn tags_come_in_the_order_of_the_list() {
     assert_eq!(tags.iter().map(|tag| tag.label.clone()).collect::<Vec<_>>(), {
         (0..23).filter(|at| at % 2 == 1).map(|at| format!("tag {at}")).collect::<Vec<_>>()
     });
+}
+
+#[test]
+fn only_tags_that_name_things_are_given_unless_all_are_wanted() {
+    let names: String = (0..23).map(|at| format!("{}\n", ["Dog", "brown", "run", "sky"][at % 4])).collect();
+    let labels = |tags: GivenTags| -> Vec<String> {
+        let tagger = tagger_that_gives(tags, names.as_bytes(), "0\n".repeat(23).as_bytes()).expect("a tagger");
+        let tags = pollster::block_on(tagger.tag(&picture(31, 77))).expect("the tagger runs");
+        tags.into_iter().map(|tag| tag.label).collect()
+    };
+    let all: Vec<String> = names.lines().map(str::to_lowercase).collect();
+    assert_eq!(labels(GivenTags::Original), all);
+    let things: Vec<String> = all.into_iter().filter(|name| name == "dog" || name == "sky").collect();
+    assert_eq!(labels(GivenTags::Things), things);
 }
 
 #[test]

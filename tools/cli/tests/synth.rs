@@ -10,6 +10,7 @@ use bubo::tensor::gpu::Gpu;
 use bubo::tensor::{Device, Precision};
 use bubo_cli::bundle;
 use bubo_cli::convert::models::MODELS;
+use bubo_cli::convert::original;
 use bubo_cli::host::CommandLine;
 use bubo_cli::plan::{self, Adapter};
 use bubo_cli::run::open_session;
@@ -72,6 +73,46 @@ fn the_papers_system_answers_about_a_picture_and_a_sound() {
     assert!(both > alone + 2 * queries, "{both} tokens with embeddings, {alone} without");
     let again = asked("Why?");
     assert!(again < both, "what was read is remembered: {again} of {both}");
+}
+
+/// The same system as `bubo convert --original` leaves it, asked as the original asks, by several beams.
+#[test]
+fn the_originals_settings_work_as_a_whole() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write(&request("mobile_sam", 1), folder.path());
+    let path = folder.path().join("bundle.json");
+    let text = std::fs::read(&path).expect("a bundle");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    for part in manifest["parts"].as_object_mut().expect("parts").values_mut() {
+        let model = part["model"].as_str().expect("a name").to_owned();
+        original::apply(&model, &mut part["config"]);
+    }
+    // So that the random detector finds something.
+    manifest["parts"]["detector"]["config"]["box_threshold"] = serde_json::json!(0.0);
+    std::fs::write(&path, manifest.to_string()).expect("there is room");
+
+    let session = pollster::block_on(open_session(folder.path(), Device::Cpu)).expect("it loads");
+    let host = CommandLine::default();
+    let pixels: Vec<u8> = (0..97 * 61 * 3).map(|at| (at * 7 % 251) as u8).collect();
+    let image = RgbImage::new(97, 61, pixels).expect("the sizes fit");
+    let scene = pollster::block_on(session.add_image(&image, &host, &|_| {})).expect("it is looked at");
+    let asked_for = usize::from(!scene.things.is_empty());
+    assert_eq!(scene.things.len(), 20 * asked_for, "every query is a thing, if any tag was seen");
+    let samples: Vec<f32> = (0..16_000 * 6).map(|at| (at as f32 * 0.2).sin() * 0.3).collect();
+    let sound = Waveform::new(samples, 16_000).expect("six seconds");
+    pollster::block_on(session.add_audio(&sound, &host, &|_| {})).expect("it is listened to");
+    let options = AskOptions { max_tokens: 6, num_beams: 3, seed: 5, ..AskOptions::original() };
+    let ask = || pollster::block_on(session.ask("What is it?", &options, &host, &|_| {})).expect("an answer");
+    let export = ask();
+    assert_eq!(export.stats["cancelled"], false);
+    let characters: Vec<char> = export.answer.chars().collect();
+    for entity in &export.entities {
+        assert_eq!(entity.phrase, characters[entity.start..entity.end].iter().collect::<String>());
+    }
+    let wrong = AskOptions { num_beams: 40, ..options.clone() };
+    let refused = pollster::block_on(session.ask("What is it?", &wrong, &host, &|_| {}));
+    assert_eq!(refused.expect_err("too many beams").code(), "input");
+    ask();
 }
 
 #[test]

@@ -67,7 +67,12 @@ impl GroundingDinoDetector {
 
 #[async_trait(?Send)]
 impl Detector for GroundingDinoDetector {
-    /// Boxes of what the phrases name. Without phrases nothing is looked for.
+    fn keeps_all(&self) -> bool {
+        self.config.original
+    }
+
+    /// Boxes of what the phrases name; in the original's setting in the order of the queries. Without phrases nothing is
+    /// looked for.
     async fn detect(&self, image: &RgbImage, phrases: &[String]) -> Result<Vec<Detection>> {
         if phrases.iter().all(|phrase| phrase.trim().is_empty()) {
             return Ok(Vec::new());
@@ -80,10 +85,10 @@ impl Detector for GroundingDinoDetector {
             let hits = read_hits(&self.config, &logits, &boxes, &caption, &self.tokenizer);
             detections.extend(hits.into_iter().map(|hit| self.detection(hit, image)));
         }
-        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
         if self.config.original {
             return Ok(detections);
         }
+        detections.sort_by(|a, b| b.score.total_cmp(&a.score));
         // A box whose best token is a full stop names nothing.
         detections.retain(|detection| !detection.label.is_empty() && detection.box_px.area() > 0.0);
         Ok(suppressed(detections, self.config.nms_iou))

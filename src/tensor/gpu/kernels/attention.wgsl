@@ -6,38 +6,9 @@
 //   result / sum
 //
 // Hidden keys (mask −∞) get the share 0 by a test, not by arithmetic with infinities, which WGSL does not promise.
-struct Params {
-    rows: u32,
-    heads: u32,
-    key_heads: u32,
-    query_count: u32,
-    key_count: u32,
-    capacity: u32,
-    value_dim: u32,
-    // Keys that the first query sees; each further query sees one more.
-    first_visible: u32,
-    scale: f32,
-    dim: u32,
-    masked: u32,
-    mask_batch: u32,
-    mask_head: u32,
-    mask_query: u32,
-    mask_key: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(1) @binding(0) var<storage, read> query: array<f32>;
-@group(1) @binding(1) var<storage, read> key: array<f32>;
-@group(1) @binding(2) var<storage, read> value: array<f32>;
-@group(1) @binding(3) var<storage, read> mask: array<f32>;
-@group(1) @binding(4) var<storage, read_write> result: array<f32>;
-
-const LANES = 64u;
 const COLUMNS = 4u;
 // Numbers of the widest head.
 const WIDEST = 512u;
-const LOWEST = -3.0e38;
-const HIDDEN = -1.0e30;
 
 var<workgroup> scaled_query: array<f32, WIDEST>;
 var<workgroup> scores: array<f32, LANES>;
@@ -53,7 +24,7 @@ fn main(
     let number = workgroup_number(workgroup, grid);
     let row = number / chunks;
     let first_column = (number % chunks) * LANES * COLUMNS + lane;
-    if row >= params.rows {
+    if row >= params.count {
         return;
     }
     let query_place = row % params.query_count;
@@ -77,7 +48,7 @@ fn main(
             let start = (key_head * params.capacity + first + lane) * params.dim;
             var product = 0.0;
             for (var i = 0u; i < params.dim; i++) {
-                product += scaled_query[i] * key[start + i];
+                product += scaled_query[i] * key_number(start + i);
             }
             if params.masked == 1u {
                 product += mask[mask_start + (first + lane) * params.mask_key];
@@ -105,7 +76,7 @@ fn main(
             for (var i = 0u; i < COLUMNS; i++) {
                 let column = first_column + i * LANES;
                 if column < params.value_dim {
-                    totals[i] += share * value[value_start + j * params.value_dim + column];
+                    totals[i] += share * value_number(value_start + j * params.value_dim + column);
                 }
             }
         }

@@ -7,40 +7,11 @@
 //   result / sum
 //
 // Hidden keys (mask −∞) get the share 0 by a test, not by arithmetic with infinities, which WGSL does not promise.
-struct Params {
-    tiles: u32,
-    heads: u32,
-    key_heads: u32,
-    query_count: u32,
-    key_count: u32,
-    capacity: u32,
-    value_dim: u32,
-    // Keys that the first query sees; each further query sees one more.
-    first_visible: u32,
-    scale: f32,
-    dim: u32,
-    masked: u32,
-    mask_batch: u32,
-    mask_head: u32,
-    mask_query: u32,
-    mask_key: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-@group(1) @binding(0) var<storage, read> query: array<f32>;
-@group(1) @binding(1) var<storage, read> key: array<f32>;
-@group(1) @binding(2) var<storage, read> value: array<f32>;
-@group(1) @binding(3) var<storage, read> mask: array<f32>;
-@group(1) @binding(4) var<storage, read_write> result: array<f32>;
-
 // Value columns of a lane, 1 to 4; they are 64 apart.
 override COLUMNS: u32;
 
-const LANES = 64u;
 const QUERIES = 16u;
 const DEPTH = 16u;
-const LOWEST = -3.0e38;
-const HIDDEN = -1.0e30;
 
 // 16 numbers of 16 queries, four queries a vector.
 var<workgroup> query_tile: array<vec4<f32>, 64>;
@@ -60,7 +31,7 @@ fn main(
 ) {
     let chunks = (params.value_dim + LANES * COLUMNS - 1u) / (LANES * COLUMNS);
     let number = workgroup_number(workgroup, grid);
-    if number / chunks >= params.tiles {
+    if number / chunks >= params.count {
         return;
     }
     let head_tiles = (params.query_count + QUERIES - 1u) / QUERIES;
@@ -95,7 +66,7 @@ fn main(
                 let place = i * LANES + lane;
                 let within = start + place % DEPTH;
                 let row = key_head + min(first + place / DEPTH, visible - 1u);
-                let number = key[row * params.dim + min(within, params.dim - 1u)];
+                let number = key_number(row * params.dim + min(within, params.dim - 1u));
                 key_tile[place / DEPTH * (DEPTH + 1u) + place % DEPTH] = select(0.0, number, within < params.dim);
             }
             workgroupBarrier();
@@ -152,7 +123,7 @@ fn main(
         for (var j = 0u; j < count; j++) {
             for (var c = 0u; c < COLUMNS; c++) {
                 let column = min(first_column + c * LANES, params.value_dim - 1u);
-                let number = value[(key_head + first + j) * params.value_dim + column];
+                let number = value_number((key_head + first + j) * params.value_dim + column);
                 for (var i = 0u; i < 4u; i++) {
                     totals[4u * c + i] += shares[4u * j + i] * number;
                 }

@@ -34,6 +34,7 @@ impl Kernel {
     }
 }
 
+const ATTENDING: &str = include_str!("shared/attention.wgsl");
 const GRID: &str = include_str!("shared/grid.wgsl");
 const WORKGROUP_REDUCE: &str = include_str!("shared/workgroup_reduce.wgsl");
 const ACTIVATION: &str = include_str!("shared/activation.wgsl");
@@ -78,10 +79,11 @@ register! {
     CONV_TRANSPOSE2D    "conv_transpose2d"    [GRID]                   []         [Read, Read, Read, Write];
     POOL2D              "pool2d"              [GRID]                   []         [Read, Write];
     RESIZE              "resize"              [GRID]                   []         [Read, Write];
-    ATTENTION           "attention"           [GRID]                   []         [Read, Read, Read, Read, Write];
+    ATTENTION           "attention"           [GRID, ATTENDING]        ["KEY_HALVES", "VALUE_HALVES"] [Read, Read, Read, Read, Write];
+    HALF_PAIRS          "half_pairs"          [GRID]                   []         [Read, Write];
     DEFORMABLE_ATTENTION "deformable_attention" [GRID]                 []         [Read, Read, Read, Write];
     TOP_K               "top_k"               [GRID]                   []         [Read, Write];
-    ATTENTION_TILED     "attention_tiled"     [GRID]                   ["COLUMNS"] [Read, Read, Read, Read, Write];
+    ATTENTION_TILED     "attention_tiled"     [GRID, ATTENDING]        ["KEY_HALVES", "VALUE_HALVES", "COLUMNS"] [Read, Read, Read, Read, Write];
     ROPE                "rope"                [GRID]                   []         [Read, Read, Read, Write];
 }
 

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::shard::hex;
 use super::writer::{BundleWriter, stored_files};
 use crate::convert::quantize::{Target, quantized_part};
-use crate::convert::{MINI, Part, Recipe, public, trained};
+use crate::convert::{MINI, Part, Recipe, original, public, trained};
 
 const DESCRIPTION: &str = "Small pretrained parts from package registries: ImageNet tags, COCO boxes, saliency masks, \
                            AudioSet sounds, sentence embeddings, and a language model of 135 M parameters";
@@ -70,7 +70,8 @@ pub fn convert_one(part: &str, source: &Path, out: &Path, target: Option<Target>
     writer.finish()
 }
 
-/// Converts public checkpoints of the paper's system to one bundle named `name`; `report` gets what was used and left over.
+/// Converts public checkpoints of the paper's system to one bundle named `name`, which behaves as the original does where
+/// `is_original`; `report` gets what was used and left over.
 ///
 /// # Errors
 /// As for [`public::convert`], or if the disk is full.
@@ -79,13 +80,17 @@ pub fn convert_public(
     out: &Path,
     name: &str,
     target: Option<Target>,
+    is_original: bool,
     report: &mut dyn FnMut(&str),
 ) -> anyhow::Result<Manifest> {
     let public::Converted { parts, report: text } = public::convert(sources, target)?;
     report(&text);
     let mut writer = BundleWriter::new(out, name, env!("CARGO_PKG_VERSION"), "")?;
-    for part in parts {
+    for mut part in parts {
         report(&format!("writing {}: {} tensors", part.name, part.tensors.len()));
+        if is_original {
+            original::apply(part.model, &mut part.config);
+        }
         let name = part.name;
         writer.add(part).context(name)?;
     }

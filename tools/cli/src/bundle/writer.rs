@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use bubo::bundle::{
     FileEntry, Format, Licence, MANIFEST_FILE, Manifest, PartEntry, QuantizedBlocks, Section, ShardEntry, TensorEntry,
 };
@@ -64,7 +64,8 @@ impl BundleWriter {
     /// Writes a part behind those that are there.
     ///
     /// # Errors
-    /// If a tensor cannot be read, its name does not start with the part's name and a dot, or the disk is full.
+    /// If a tensor cannot be read or is not finite, its name does not start with the part's name and a dot, or the disk is
+    /// full.
     pub fn add(&mut self, part: Part) -> anyhow::Result<()> {
         let (name, model) = (part.name.to_owned(), part.model.to_owned());
         let prefix = format!("{name}.");
@@ -76,7 +77,7 @@ impl BundleWriter {
     /// As [`add`](Self::add), for a part that a manifest describes; its files are those given.
     ///
     /// # Errors
-    /// If a tensor cannot be read, its name does not start with the part's prefix, or the disk is full.
+    /// If a tensor cannot be read or is not finite, its name does not start with the part's prefix, or the disk is full.
     pub fn add_entry(
         &mut self,
         mut entry: PartEntry,
@@ -97,6 +98,9 @@ impl BundleWriter {
         for tensor in tensors {
             ensure!(tensor.name.starts_with(&prefix), "{} does not start with {prefix}", tensor.name);
             let stored = (tensor.load)().with_context(|| tensor.name.clone())?;
+            if let Some(at) = stored.first_not_finite() {
+                bail!("{}: number {at} is NaN or infinite; weights are finite", tensor.name);
+            }
             self.add_tensor(tensor.name, stored)?;
         }
         Ok(())

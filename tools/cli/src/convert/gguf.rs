@@ -182,10 +182,27 @@ impl Gguf {
         })
     }
 
-    fn read_bytes(&self, info: &TensorInfo) -> anyhow::Result<Vec<u8>> {
+    /// Why a tensor cannot be read, as far as the header tells.
+    pub fn problem(&self, name: &str) -> Option<String> {
+        let info = self.tensors.get(name)?;
+        match (info.storage, self.end(info)) {
+            (Storage::Other(number), _) => Some(format!("its GGML type {number} is not read")),
+            (_, Err(error)) => Some(format!("{error:#}")),
+            _ => None,
+        }
+    }
+
+    /// The byte behind a tensor's last.
+    fn end(&self, info: &TensorInfo) -> anyhow::Result<u64> {
         let bytes = info.bytes()?;
         let end = info.start.checked_add(bytes).filter(|end| *end <= self.file_bytes);
-        ensure!(end.is_some(), "{bytes} bytes from {} on reach beyond the file's {}", info.start, self.file_bytes);
+        end.with_context(|| {
+            format!("{bytes} bytes from {} on reach beyond the file's {}; it is cut short", info.start, self.file_bytes)
+        })
+    }
+
+    fn read_bytes(&self, info: &TensorInfo) -> anyhow::Result<Vec<u8>> {
+        let bytes = self.end(info)? - info.start;
         let mut file = File::open(&self.path)?;
         file.seek(SeekFrom::Start(info.start))?;
         let mut out = vec![0; usize::try_from(bytes)?];

@@ -12,9 +12,15 @@ use bubo::bundle::QuantizedBlocks;
 use serde_json::{Value as Json, json};
 
 use super::gguf::{Gguf, Value};
-use super::models::LLAMA;
+use super::mapping::{self, Checked};
+use super::models::{LLAMA, Shapes};
 use super::sentencepiece::{Kind, Piece, tokenizer_json};
 use super::{Licence, Part, PartTensor, StoredTensor, llama};
+
+/// The table of embeddings.
+const TABLE: &str = "token_embd.weight";
+/// Layers beyond which a header is not believed.
+const MOST_LAYERS: usize = 1 << 10;
 
 /// GGUF's tensor names within a layer, and Hugging Face's.
 const LAYER_NAMES: [(&str, &str); 9] = [
@@ -78,8 +84,10 @@ pub fn sizes(gguf: &Gguf) -> anyhow::Result<Json> {
     let architecture = gguf.text("general.architecture")?;
     ensure!(architecture == "llama", "the GGUF file holds a `{architecture}`, this reads `llama`");
     let heads = gguf.count("llama.attention.head_count")?;
+    // The row count is the table's: v0 merges have one more or less than their tokeniser.
+    let rows = gguf.tensors.get(TABLE).and_then(|table| table.dims.first().copied());
     Ok(json!({
-        "vocab_size": gguf.texts("tokenizer.ggml.tokens")?.len(),
+        "vocab_size": rows.unwrap_or(gguf.texts("tokenizer.ggml.tokens")?.len()),
         "hidden_size": gguf.count("llama.embedding_length")?,
         "intermediate_size": gguf.count("llama.feed_forward_length")?,
         "num_hidden_layers": gguf.count("llama.block_count")?,
@@ -92,15 +100,79 @@ pub fn sizes(gguf: &Gguf) -> anyhow::Result<Json> {
     }))
 }
 
-/// All tensors under the names of the `language` part.
+/// A GGUF file held against the model, by its header alone.
+#[derive(Debug)]
+pub struct CheckedGguf {
+    checked: Checked,
+    /// Tensors that are not a LLaMA's, and why others cannot be read.
+    problems: Vec<String>,
+    tensor_count: usize,
+}
+
+impl CheckedGguf {
+    /// Whether the model finds all that it needs in the right shape, and nothing else.
+    pub fn passes(&self) -> bool {
+        self.problems.is_empty() && self.checked.passes()
+    }
+
+    /// What is used and what is wrong, in words; every tensor that gives cause for concern by name and shape.
+    pub fn report(&self) -> String {
+        let (part, model) = (self.checked.model.part, self.checked.model.model);
+        let mut text = format!("gguf: {} tensors\n  {part} ({model}):\n{}", self.tensor_count, self.checked.report());
+        self.problems.iter().for_each(|problem| text += &format!("    wrong: {problem}\n"));
+        text
+    }
+}
+
+/// Holds the file against the model and its tokeniser: what [`convert`] would refuse, by the header alone.
 ///
 /// # Errors
-/// If some are missing or left over; the message lists them.
-pub fn tensors(gguf: &Rc<Gguf>) -> anyhow::Result<Vec<PartTensor>> {
+/// If the file lacks sizes, or holds another architecture.
+pub fn check(gguf: &Gguf) -> anyhow::Result<CheckedGguf> {
+    let mut checked = check_tensors(gguf)?;
+    checked.problems.extend(pieces(gguf).err().map(|error| format!("{error:#}")));
+    Ok(checked)
+}
+
+/// Holds names, shapes and types of the tensors against the model in the sizes that the file states.
+fn check_tensors(gguf: &Gguf) -> anyhow::Result<CheckedGguf> {
+    let names = names(gguf)?;
+    let mut present = Shapes::new();
+    let mut problems = Vec::new();
+    for (from, info) in &gguf.tensors {
+        match names.iter().find(|name| name.from == *from) {
+            Some(name) => drop(present.insert(name.to.clone(), info.dims.clone())),
+            None => problems.push(format!("{from} {:?} is no tensor of a LLaMA", info.dims)),
+        }
+        problems.extend(gguf.problem(from).map(|problem| format!("{from} {:?}: {problem}", info.dims)));
+    }
+    let checked = mapping::check(&LLAMA, Some(sizes(gguf)?), &present, |_| true)?;
+    Ok(CheckedGguf { checked, problems, tensor_count: gguf.tensors.len() })
+}
+
+/// A tensor under both names.
+struct Named {
+    /// GGUF's.
+    from: String,
+    /// The model's.
+    to: String,
+    /// Heads of a projection whose rows change places.
+    rotary_heads: Option<usize>,
+}
+
+impl Named {
+    fn new(from: impl Into<String>, to: impl Into<String>) -> Self {
+        Self { from: from.into(), to: to.into(), rotary_heads: None }
+    }
+}
+
+/// All tensors that the file should hold.
+fn names(gguf: &Gguf) -> anyhow::Result<Vec<Named>> {
     let layers = gguf.count("llama.block_count")?;
     let heads = gguf.count("llama.attention.head_count")?;
     let key_heads = gguf.count("llama.attention.head_count_kv").unwrap_or(heads);
-    let mut names = vec![("token_embd.weight".to_owned(), "model.embed_tokens.weight".to_owned(), None)];
+    ensure!(layers <= MOST_LAYERS, "`llama.block_count` is {layers}; the largest known models have 126");
+    let mut names = vec![Named::new(TABLE, "model.embed_tokens.weight")];
     for layer in 0..layers {
         for (from, to) in LAYER_NAMES {
             let rotary_heads = match from {
@@ -108,27 +180,27 @@ pub fn tensors(gguf: &Rc<Gguf>) -> anyhow::Result<Vec<PartTensor>> {
                 "attn_k" => Some(key_heads),
                 _ => None,
             };
-            names.push((
-                format!("blk.{layer}.{from}.weight"),
-                format!("model.layers.{layer}.{to}.weight"),
-                rotary_heads,
-            ));
+            let (from, to) = (format!("blk.{layer}.{from}.weight"), format!("model.layers.{layer}.{to}.weight"));
+            names.push(Named { rotary_heads, ..Named::new(from, to) });
         }
     }
-    names.push(("output_norm.weight".into(), "model.norm.weight".into(), None));
+    names.push(Named::new("output_norm.weight", "model.norm.weight"));
     if gguf.tensors.contains_key("output.weight") {
-        names.push(("output.weight".into(), "lm_head.weight".into(), None));
+        names.push(Named::new("output.weight", "lm_head.weight"));
     }
+    Ok(names)
+}
 
-    let missing: Vec<&str> = names.iter().map(|n| n.0.as_str()).filter(|n| !gguf.tensors.contains_key(*n)).collect();
-    let left_over: Vec<&String> = gguf.tensors.keys().filter(|name| names.iter().all(|n| n.0 != **name)).collect();
-    ensure!(
-        missing.is_empty() && left_over.is_empty(),
-        "the GGUF file is not a plain LLaMA: missing {missing:?}, left over {left_over:?}"
-    );
-    Ok(names
+/// All tensors under the names of the `language` part.
+///
+/// # Errors
+/// If some are missing, left over, of another shape or cut short; the message lists them.
+pub fn tensors(gguf: &Rc<Gguf>) -> anyhow::Result<Vec<PartTensor>> {
+    let checked = check_tensors(gguf)?;
+    ensure!(checked.passes(), "the GGUF file does not hold a whole LLaMA and nothing else\n{}", checked.report());
+    Ok(names(gguf)?
         .into_iter()
-        .map(|(from, to, rotary_heads)| {
+        .map(|Named { from, to, rotary_heads }| {
             let gguf = Rc::clone(gguf);
             let load = move || {
                 let tensor = gguf.read(&from)?;

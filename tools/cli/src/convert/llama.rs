@@ -79,7 +79,8 @@ pub fn with_vicuna_chat(mut config: Json) -> Json {
     config["chat"] = json!({
         "format": "bubogpt",
         "add_bos": true,
-        "stop": { "ids": [2], "sequences": [[835], [2277, 29937]] },
+        // As a text, too: it is held back while an answer streams.
+        "stop": { "ids": [2], "sequences": [[835], [2277, 29937]], "strings": ["###"] },
         "generation": { "temperature": 1.0, "top_p": 0.9, "top_k": 50, "max_new_tokens": 300, "max_context": 2000 },
     });
     config

@@ -227,6 +227,21 @@ impl Checked {
     pub fn passes(&self) -> bool {
         self.missing.is_empty() && self.mis_shaped.is_empty() && self.left_over.is_empty()
     }
+
+    /// A line for every tensor that is missing, of another shape or left over.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for (name, dims) in &self.missing {
+            let _ = writeln!(text, "    missing: {name} {dims:?}");
+        }
+        for (name, [found, expected]) in &self.mis_shaped {
+            let _ = writeln!(text, "    of another shape: {name} is {found:?}, expected is {expected:?}");
+        }
+        for (name, dims) in &self.left_over {
+            let _ = writeln!(text, "    left over, the model does not ask for it: {name} {dims:?}");
+        }
+        text
+    }
 }
 
 /// Asks `model` what it needs, in the given configuration or in the one that the shapes tell, and compares. What `brings`
@@ -294,15 +309,7 @@ impl Mapping {
                 checked.missing.len(),
                 checked.mis_shaped.len()
             );
-            for (name, dims) in &checked.missing {
-                let _ = writeln!(text, "    missing: {name} {dims:?}");
-            }
-            for (name, [found, expected]) in &checked.mis_shaped {
-                let _ = writeln!(text, "    of another shape: {name} is {found:?}, expected is {expected:?}");
-            }
-            for (name, dims) in &checked.left_over {
-                let _ = writeln!(text, "    left over, the model does not ask for it: {name} {dims:?}");
-            }
+            text += &checked.report();
         }
         let elements = self.unused.values().flat_map(|dims| super::checkpoint::element_count(dims)).sum::<usize>();
         let _ = writeln!(

@@ -17,6 +17,7 @@ pub mod models;
 pub mod names;
 pub mod nanodet;
 pub mod onnx;
+pub mod original;
 pub mod pattern;
 pub mod pickle;
 pub mod public;
@@ -58,6 +59,18 @@ pub enum StoredTensor {
     },
     /// A matrix in blocks of 32.
     Quantized(QuantizedBlocks),
+}
+
+impl StoredTensor {
+    /// Place of the first number that is NaN or infinite; of quantised blocks, of the first such scale or minimum.
+    pub fn first_not_finite(&self) -> Option<usize> {
+        let infinite = |numbers: &[f16]| numbers.iter().position(|number| !number.is_finite());
+        match self {
+            Self::F32 { data, .. } => data.iter().position(|number| !number.is_finite()),
+            Self::F16 { data, .. } => infinite(data),
+            Self::Quantized(blocks) => infinite(blocks.scales()).or(infinite(blocks.mins())),
+        }
+    }
 }
 
 /// A tensor of a part that is read when it is written, so that a 13 GB checkpoint streams through little memory.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use bubo::media::{ClipConfig, ClipMean, ClipMel, MelClips, Waveform};
+use bubo::media::{ClipConfig, ClipMean, ClipMel, LastClip, MelClips, Waveform};
 use bubo::tensor::Device;
 
 use super::{Difference, Golden, tolerance};
@@ -19,8 +19,10 @@ const OUTLIERS: f64 = 1e-3;
 /// If an array is missing or the sound is refused.
 pub fn run(golden: &Golden, device: &Device, _bundle: Option<&Path>) -> Result<Vec<Difference>> {
     let allowed = tolerance(golden.component(), device);
-    let original = ClipMel::new(ClipConfig { clip_mean: ClipMean::Original, ..ClipConfig::default() })?;
-    let clean = ClipMel::new(ClipConfig::default())?;
+    // The goldens' clips lie where the original's do.
+    let placed = ClipConfig { last_clip: LastClip::Original, ..ClipConfig::default() };
+    let original = ClipMel::new(ClipConfig { clip_mean: ClipMean::Original, ..placed })?;
+    let clean = ClipMel::new(placed)?;
     let rate_hz = golden.u32("in.sample_rate")?[0];
     if golden.contains("in.pcm") {
         let sound = Waveform::new(mono_of_pcm(golden)?, rate_hz)?;
@@ -57,7 +59,7 @@ pub fn run(golden: &Golden, device: &Device, _bundle: Option<&Path>) -> Result<V
         found.push(golden.compare_f32("mid.fbank_clip0", &spectrogram, allowed * deviation)?);
     }
     if golden.contains("mid.antialias_clip0") {
-        let smooth = ClipMel::new(ClipConfig { antialias: true, ..ClipConfig::default() })?;
+        let smooth = ClipMel::new(ClipConfig { antialias: true, ..placed })?;
         found.extend(compare(golden, "mid.antialias_clip0", &smooth.compute_channels(&channels)?, 0, allowed)?);
     }
     Ok(found)
