@@ -183,6 +183,12 @@ impl Session {
         models.language.is_some()
     }
 
+    /// Whether the language model can be shown pictures or sounds as embeddings, beside being told about them in words.
+    pub fn has_embeddings(&self) -> bool {
+        let models = self.models.borrow();
+        models.image_joiner.is_some() || models.audio_joiner.is_some() || models.reads_embeddings()
+    }
+
     /// The picture of the conversation, if there is one.
     pub fn scene(&self) -> Option<Rc<Scene>> {
         self.talk.borrow().scene.clone()
@@ -289,6 +295,11 @@ impl Session {
     /// Forgets picture, sound and everything that was said.
     pub fn clear(&self) {
         *self.talk.borrow_mut() = Talk::default();
+    }
+
+    /// Forgets everything that was said; picture and sound stay.
+    pub fn forget_words(&self) {
+        self.talk.borrow_mut().threads.clear();
     }
 
     /// Takes the picture out of the conversation.

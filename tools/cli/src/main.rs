@@ -134,15 +134,24 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
-    /// Measure how often a bundle answers rightly, on a set of questions.
+    /// Fetch the packages with pictures and sounds to learn from and to measure with, and say what they hold.
+    Data {
+        /// Folder for fetched packages, as for `train`.
+        #[arg(long)]
+        data: PathBuf,
+        /// Write who may see what: the command that makes `tools/train/split.json`.
+        #[arg(long)]
+        split: Option<PathBuf>,
+    },
+    /// Measure how often a bundle answers rightly, on sets of questions.
     Eval {
         /// Folder of the bundle.
         #[arg(long, default_value = "bundles/bubo-mini")]
         bundle: PathBuf,
-        /// The set; its format stands in `tools/cli/src/eval.rs`.
-        #[arg(long)]
-        set: PathBuf,
-        /// Folder that the set's paths are relative to; the set's own unless given.
+        /// A set; `docs/evaluation.md` describes the format. May be given several times.
+        #[arg(long = "set", required = true)]
+        sets: Vec<PathBuf>,
+        /// Folder that the sets' paths are relative to; each set's own unless given.
         #[arg(long)]
         root: Option<PathBuf>,
         /// Engine to run on.
@@ -157,9 +166,30 @@ enum Command {
         /// Leave everything to the language model, also what boxes, tags and sounds know better.
         #[arg(long)]
         no_evidence: bool,
+        /// Measure all variants side by side: without evidence, facts, embeddings.
+        #[arg(long, conflicts_with_all = ["no_facts", "no_embeddings", "no_evidence"])]
+        compare: bool,
         /// Print one JSON object instead of lines.
         #[arg(long)]
         json: bool,
+    },
+    /// Write a set of drawn pictures for `eval`, out of cut-outs of kinds that training never sees.
+    EvalSet {
+        /// Folder for fetched packages, as for `train`.
+        #[arg(long)]
+        data: PathBuf,
+        /// How paths in the set begin: the packages' folder, relative to the root that it will be measured with.
+        #[arg(long, default_value = "train/data/packages")]
+        prefix: PathBuf,
+        /// Pictures.
+        #[arg(long, default_value_t = 36)]
+        count: usize,
+        /// The same number gives the same set.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// The set's file.
+        #[arg(long)]
+        out: PathBuf,
     },
     /// Measure how fast the language model reads and answers.
     Bench {
@@ -243,8 +273,8 @@ fn main() -> anyhow::Result<ExitCode> {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
         }
         Command::Train { stage, config, bundle, data, out } => train::run(stage, &config, &bundle, &data, &out)?,
-        Command::Eval { bundle, set, root, device, no_facts, no_embeddings, no_evidence, json } => {
-            let folder = root.as_deref().or(set.parent()).unwrap_or(Path::new("."));
+        Command::Data { data, split } => print(&train::data(&data, split.as_deref())?),
+        Command::Eval { bundle, sets, root, device, no_facts, no_embeddings, no_evidence, compare, json } => {
             let session = pollster::block_on(run::open_session(&bundle, device.open()?))?;
             let options = AskOptions {
                 facts: !no_facts,
@@ -252,12 +282,17 @@ fn main() -> anyhow::Result<ExitCode> {
                 evidence: !no_evidence,
                 ..AskOptions::default()
             };
-            let scores = pollster::block_on(eval::run(&session, &eval::read(&set)?, folder, &options))?;
-            if json {
-                println!("{}", serde_json::to_string(&scores)?);
-            } else {
-                print(&eval::report(&scores));
-            }
+            let variants = match compare {
+                true => eval::variants(session.has_embeddings()),
+                false => vec![eval::Variant { name: "as asked", options }],
+            };
+            let request = eval::Request { sets, root, json };
+            print(&pollster::block_on(eval::measure(&session, &request, &variants))?);
+        }
+        Command::EvalSet { data, prefix, count, seed, out } => {
+            let set = eval::composites::make(&data, &prefix, count, seed)?;
+            std::fs::write(&out, eval::composites::to_json(&set)?)?;
+            eprintln!("{}: {} pictures, {} items", out.display(), set.pictures.len(), set.items.len());
         }
         Command::Bench { bundle, device, fast, tokens, json } => {
             let precision = if fast { Precision::Fast } else { Precision::default() };

@@ -1,9 +1,13 @@
 //! `bubo train`: one stage of training by its configuration.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
 use bubo::tensor::{Device, Precision};
+use bubo_train::examples::{Example, Split, Splits};
+use bubo_train::prepare;
+use bubo_train::vocabulary::Vocabulary;
 use serde::de::DeserializeOwned;
 
 use crate::bundle;
@@ -44,4 +48,38 @@ pub fn run(stage: Stage, config: &Path, folder: &Path, data: &Path, out: &Path) 
             bubo_train::answers(&config, &mut loader, data, out)
         }
     }
+}
+
+/// Fetches the packages with pictures and sounds, and says in words what they hold.
+///
+/// - `data`: where packages are kept, as for [`run`]
+/// - `split`: gets who may see what, as JSON
+///
+/// # Errors
+/// If packages cannot be fetched, or a file cannot be written.
+pub fn data(data: &Path, split: Option<&Path>) -> anyhow::Result<String> {
+    let vocabulary = Vocabulary::new()?;
+    let (_, pictures, sounds) = prepare::examples(&data.join("packages"), &vocabulary)?;
+    if let Some(path) = split {
+        let splits = Splits::of(pictures.iter().chain(&sounds), &vocabulary)?;
+        // One space, as the file has always had.
+        let mut json = Vec::new();
+        let format = serde_json::ser::PrettyFormatter::with_indent(b" ");
+        serde::Serialize::serialize(&splits, &mut serde_json::Serializer::with_formatter(&mut json, format))?;
+        json.push(b'\n');
+        std::fs::write(path, json).with_context(|| format!("could not write {}", path.display()))?;
+    }
+    let mut told = String::new();
+    for (what, examples) in [("pictures", &pictures), ("sounds", &sounds)] {
+        let mut by_package: BTreeMap<&str, Vec<&Example>> = BTreeMap::new();
+        examples.iter().for_each(|example| by_package.entry(&example.package).or_default().push(example));
+        for (package, examples) in by_package {
+            let count = |split| examples.iter().filter(|example| example.split == split).count();
+            let [training, validation, test] = [Split::Training, Split::Validation, Split::Test].map(count);
+            told += &format!(
+                "{package:24} {what:8} {training:5} to learn from {validation:4} to validate with {test:4} for the test\n"
+            );
+        }
+    }
+    Ok(told)
 }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::held_out::{self, Files};
+use crate::naming;
 use crate::vocabulary::{Noun, Vocabulary, name_of};
 
 /// Which part of the data.
@@ -63,14 +65,20 @@ pub struct Splits {
     /// Kinds that are kept for the test, of those that the packages and the vocabulary have.
     pub test_kinds: BTreeSet<String>,
     /// Files of other kinds that are kept for validation, by package.
-    pub validation_files: BTreeMap<String, BTreeSet<PathBuf>>,
+    pub validation_files: Files,
+    /// Files that are left out, of whatever kind they are, since an evaluation set or a sample has them, by package.
+    pub evaluation_files: Files,
 }
 
 impl Splits {
     /// Who may see these examples.
-    pub fn of<'a>(examples: impl IntoIterator<Item = &'a Example>, vocabulary: &Vocabulary) -> Self {
+    ///
+    /// # Errors
+    /// Those of [`held_out::files`].
+    pub fn of<'a>(examples: impl IntoIterator<Item = &'a Example>, vocabulary: &Vocabulary) -> Result<Self> {
         let kinds = vocabulary.kinds().into_iter().filter(|kind| is_test_kind(kind)).map(str::to_owned);
-        let mut splits = Self { test_kinds: kinds.collect(), validation_files: BTreeMap::new() };
+        let evaluation_files = held_out::files()?;
+        let mut splits = Self { test_kinds: kinds.collect(), validation_files: Files::new(), evaluation_files };
         for Example { package, file, noun, split } in examples {
             match split {
                 Split::Training => {}
@@ -82,20 +90,26 @@ impl Splits {
                 }
             }
         }
-        splits
+        Ok(splits)
     }
 }
 
-/// All pictures and all sounds of the packages, in the order of their names.
+/// All pictures and all sounds of the packages, in the order of their names, package after package.
+///
+/// What is held out (`held_out`) is not among them, except where its kind is kept for the test anyway.
 ///
 /// # Errors
 /// If a package's folder cannot be read.
 pub fn read(folders: &BTreeMap<String, PathBuf>, vocabulary: &Vocabulary) -> Result<(Vec<Example>, Vec<Example>)> {
+    let held_out = held_out::files()?;
     let (mut pictures, mut sounds) = (Vec::new(), Vec::new());
     let folder = |name: &str| folders.get(name).with_context(|| format!("no package {name}"));
     let add = |list: &mut Vec<Example>, package: &str, root: &Path, file: &Path, noun: Noun| -> Result<()> {
         let file = file.strip_prefix(root)?.to_path_buf();
         let split = split_of(&noun, &file);
+        if split != Split::Test && held_out.get(package).is_some_and(|files| files.contains(&file)) {
+            return Ok(());
+        }
         list.push(Example { package: package.to_owned(), file, noun, split });
         Ok(())
     };
@@ -117,32 +131,27 @@ pub fn read(folders: &BTreeMap<String, PathBuf>, vocabulary: &Vocabulary) -> Res
             add(&mut sounds, "tuxpaint-stamps-default", stamps, &sound, noun)?;
         }
     }
-    let clipart = folder("openclipart-png")?;
-    for picture in files(clipart, "png")? {
-        if let Some(noun) = clipart_noun(picture.strip_prefix(clipart)?, vocabulary) {
-            add(&mut pictures, "openclipart-png", clipart, &picture, noun)?;
+    type Name = fn(&Path, &Vocabulary) -> Option<Noun>;
+    let named: [(&str, &str, Name); 3] = [
+        ("openclipart-png", "png", naming::clipart),
+        ("fonts-noto-color-emoji", "png", naming::emoji),
+        ("gcompris-qt-data", "webp", naming::gcompris_picture),
+    ];
+    for (package, extension, name) in named {
+        let root = folder(package)?;
+        for picture in files(root, extension)? {
+            if let Some(noun) = name(picture.strip_prefix(root)?, vocabulary) {
+                add(&mut pictures, package, root, &picture, noun)?;
+            }
+        }
+    }
+    let gcompris = folder("gcompris-qt-data")?;
+    for sound in files(gcompris, "ogg")? {
+        if let Some(noun) = naming::gcompris_sound(sound.strip_prefix(gcompris)?, vocabulary) {
+            add(&mut sounds, "gcompris-qt-data", gcompris, &sound, noun)?;
         }
     }
     Ok((pictures, sounds))
-}
-
-/// Folders of clip art that show things rather than signs.
-const CLIPART_FOLDERS: [&str; 7] = ["animals", "food", "transportation", "plants", "tools", "recreation", "household"];
-
-/// What a piece of clip art shows, by its folder and the words of its file's name, if they are in the vocabulary.
-fn clipart_noun(file: &Path, vocabulary: &Vocabulary) -> Option<Noun> {
-    let inside = file.strip_prefix("usr/share/openclipart/png").ok()?;
-    let folder = inside.iter().next()?.to_str()?;
-    if !CLIPART_FOLDERS.contains(&folder) || inside.iter().any(|part| part == "roadsigns" || part == "cards") {
-        return None;
-    }
-    let stem = inside.file_stem()?.to_str()?.to_lowercase();
-    let words: Vec<&str> = stem.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty()).collect();
-    // The name stands in front; who drew it comes after.
-    let starts = 0..words.len().min(2);
-    let candidates = starts.flat_map(|start| (1..=3).rev().map(move |count| (start, start + count)));
-    let found = candidates.filter_map(|(start, end)| vocabulary.known(&words.get(start..end)?.join(" ")));
-    found.into_iter().next()
 }
 
 /// All files below `folder` with that extension, in order.
@@ -169,27 +178,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clip_art_is_named_by_its_file() {
-        let vocabulary = Vocabulary::new().unwrap();
-        let noun = |file: &str| {
-            clipart_noun(&Path::new("usr/share/openclipart/png").join(file), &vocabulary).map(|noun| noun.name)
-        };
-        assert_eq!(noun("animals/mammals/cat_01.png").as_deref(), Some("cat"));
-        assert_eq!(noun("transportation/fire_truck_by_someone_01.png").as_deref(), Some("truck"));
-        assert_eq!(noun("shapes/stars/star_30pt07step.png"), None);
-        assert_eq!(noun("animals/rana03_architetto_france_01.png"), None);
-    }
-
-    #[test]
     fn the_written_split_is_the_one_in_use() {
         let written: Splits = serde_json::from_str(include_str!("../split.json")).unwrap();
         assert!(written.test_kinds.iter().all(|kind| is_test_kind(kind)));
         let vocabulary = Vocabulary::new().unwrap();
-        let expected = Splits::of(&[], &vocabulary);
+        let expected = Splits::of(&[], &vocabulary).unwrap();
         assert!(expected.test_kinds.is_subset(&written.test_kinds));
         let noun = Noun { kind: "dog".into(), name: "dog".into() };
         let files = written.validation_files.values().flatten();
         assert!(!is_test_kind("dog") && files.into_iter().all(|file| split_of(&noun, file) == Split::Validation));
+        assert_eq!(written.evaluation_files, expected.evaluation_files);
+        let is_held_out =
+            |package: &str, file| expected.evaluation_files.get(package).is_some_and(|all| all.contains(file));
+        let validation =
+            written.validation_files.iter().flat_map(|(package, files)| files.iter().map(move |f| (package, f)));
+        assert!(validation.into_iter().all(|(package, file)| !is_held_out(package, file)));
     }
 
     #[test]

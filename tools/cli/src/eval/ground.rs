@@ -1,0 +1,154 @@
+//! Whether a phrase's outline lies on the thing that it means.
+
+use anyhow::ensure;
+use bubo::canvas::Export;
+use bubo::media::{BoxPx, Mask};
+
+use super::set::KnownThing;
+use super::words::names;
+
+/// Least overlap over union that counts.
+pub const LEAST_IOU: f32 = 0.5;
+
+/// How well an answer's phrase for a thing is outlined: area of overlap over area of union, 0..1; none if no coloured
+/// phrase names the thing.
+///
+/// Where the thing's pixels are known, the masks of the phrase's things together are compared with them; where only
+/// boxes are, the boxes around the masks are compared with those, so that a good mask of a thin thing is not a miss.
+///
+/// - `drawn`: masks of all things of a drawn picture
+/// - `size`: columns and rows of the picture
+///
+/// # Errors
+/// If a box lies outside of the picture; those of the masks.
+pub fn overlap(
+    answer: &Export,
+    thing: &KnownThing,
+    drawn: &[Mask],
+    [width, height]: [usize; 2],
+) -> anyhow::Result<Option<f32>> {
+    for box_px in &thing.boxes_px {
+        let [.., right, bottom] = <[f32; 4]>::from(*box_px);
+        // A pixel of rounding is no mistake.
+        ensure!(
+            right <= width as f32 + 1.0 && bottom <= height as f32 + 1.0,
+            "box {:?} reaches out of its picture of {width} × {height} pixels",
+            <[f32; 4]>::from(*box_px)
+        );
+    }
+    let meaning = answer.entities.iter().filter(|entity| names(&entity.phrase, &thing.accept));
+    let mut indices: Vec<usize> = meaning.flat_map(|entity| entity.things.iter().copied()).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    let outlined = indices.iter().filter_map(|index| answer.things.get(*index));
+    let masks = outlined.map(|outlined| outlined.mask.decode()).collect::<bubo::Result<Vec<Mask>>>()?;
+    if masks.is_empty() {
+        return Ok(None);
+    }
+    let (found, truth) = if thing.boxes_px.is_empty() {
+        let truth: Vec<&Mask> = thing.drawn.iter().filter_map(|index| drawn.get(*index)).collect();
+        (joined(&masks.iter().collect::<Vec<_>>(), width * height), joined(&truth, width * height))
+    } else {
+        let around: Vec<BoxPx> = masks.iter().filter_map(around).collect();
+        (filled(&around, width, height), filled(&thing.boxes_px, width, height))
+    };
+    Ok(Some(iou(&found, &truth)))
+}
+
+fn joined(masks: &[&Mask], pixels: usize) -> Vec<bool> {
+    let mut inside = vec![false; pixels];
+    for mask in masks {
+        inside.iter_mut().zip(mask.inside()).for_each(|(all, one)| *all |= one);
+    }
+    inside
+}
+
+/// The box around a mask; none around an empty one.
+fn around(mask: &Mask) -> Option<BoxPx> {
+    let (mut x0, mut y0, mut x1, mut y1) = (usize::MAX, usize::MAX, 0, 0);
+    for (at, _) in mask.inside().iter().enumerate().filter(|(_, inside)| **inside) {
+        let (x, y) = (at % mask.width(), at / mask.width());
+        (x0, y0, x1, y1) = (x0.min(x), y0.min(y), x1.max(x + 1), y1.max(y + 1));
+    }
+    (x1 > 0).then(|| BoxPx { x0: x0 as f32, y0: y0 as f32, x1: x1 as f32, y1: y1 as f32 })
+}
+
+/// Pixels whose centres lie in one of the boxes.
+fn filled(boxes: &[BoxPx], width: usize, height: usize) -> Vec<bool> {
+    let mut inside = vec![false; width * height];
+    for BoxPx { x0, y0, x1, y1 } in boxes {
+        let range = |low: &f32, high: &f32, most: usize| low.round() as usize..(high.round() as usize).min(most);
+        for y in range(y0, y1, height) {
+            for x in range(x0, x1, width) {
+                inside[y * width + x] = true;
+            }
+        }
+    }
+    inside
+}
+
+fn iou(a: &[bool], b: &[bool]) -> f32 {
+    let (mut common, mut union) = (0usize, 0usize);
+    for (a, b) in a.iter().zip(b) {
+        common += usize::from(*a && *b);
+        union += usize::from(*a || *b);
+    }
+    if union == 0 { 0.0 } else { common as f32 / union as f32 }
+}
+
+#[cfg(test)]
+mod tests {
+    use bubo::canvas::{ExportedThing, Rle};
+    use bubo::grounding::matcher::Entity;
+
+    use super::*;
+
+    fn mask(columns: std::ops::Range<usize>) -> Mask {
+        Mask::new(10, 4, (0..40).map(|at| columns.contains(&(at % 10))).collect())
+    }
+
+    fn answer(masks: &[Mask], entities: &[(&str, &[usize])]) -> Export {
+        let thing = |mask: &Mask| ExportedThing {
+            tag: "dog".into(),
+            score: 0.5,
+            box_px: BoxPx::from([0.0, 0.0, 10.0, 4.0]),
+            mask: Rle::encode(mask),
+        };
+        let entity = |(phrase, things): &(&str, &[usize])| Entity {
+            phrase: (*phrase).into(),
+            start: 0,
+            end: phrase.len(),
+            things: things.to_vec(),
+        };
+        Export {
+            answer: String::new(),
+            entities: entities.iter().map(entity).collect(),
+            things: masks.iter().map(thing).collect(),
+            sounds: vec![],
+            stats: serde_json::Map::new(),
+        }
+    }
+
+    #[test]
+    fn outlines_are_compared_with_pixels_or_boxes() {
+        let dog = |boxes_px: Vec<BoxPx>, drawn: Vec<usize>| KnownThing { accept: vec!["dog".into()], boxes_px, drawn };
+        let found = answer(&[mask(0..4), mask(6..8)], &[("a cat", &[1]), ("two dogs", &[0])]);
+        let drawn = [mask(2..6)];
+        let of_mask = overlap(&found, &dog(vec![], vec![0]), &drawn, [10, 4]).unwrap();
+        assert_eq!(of_mask, Some(2.0 / 6.0));
+        let of_box = overlap(&found, &dog(vec![BoxPx::from([0.0, 0.0, 4.0, 2.0])], vec![]), &[], [10, 4]).unwrap();
+        assert_eq!(of_box, Some(0.5));
+        let unnamed = overlap(&answer(&[mask(0..4)], &[("a cat", &[0])]), &dog(vec![], vec![0]), &drawn, [10, 4]);
+        assert_eq!(unnamed.unwrap(), None);
+        let outside = overlap(&found, &dog(vec![BoxPx::from([0.0, 0.0, 14.0, 2.0])], vec![]), &[], [10, 4]);
+        assert!(outside.unwrap_err().to_string().contains("reaches out of its picture of 10 × 4 pixels"));
+    }
+
+    #[test]
+    fn things_of_one_phrase_count_together() {
+        let found = answer(&[mask(0..2), mask(8..10)], &[("dogs", &[0, 1])]);
+        let boxes_px = vec![BoxPx::from([0.0, 0.0, 2.0, 4.0]), BoxPx::from([8.0, 0.0, 10.0, 4.0])];
+        let thing = KnownThing { accept: vec!["dog".into()], boxes_px, drawn: vec![] };
+        assert_eq!(overlap(&found, &thing, &[], [10, 4]).unwrap(), Some(1.0));
+    }
+}
