@@ -11,7 +11,7 @@ use bubo_cli::bench;
 use bubo_cli::command::{self, print, summary};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
-use bubo_cli::{bundle, eval, inspect, train};
+use bubo_cli::{bundle, eval, eval_taught, inspect, teach, train};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -58,6 +58,9 @@ enum Command {
         /// How phrases are tied to things: `lexicon`, `model` or `both`.
         #[arg(long, default_value = "lexicon", value_parser = matching)]
         matching: MatchMode,
+        /// What was taught, as the page or `bubo teach` saved it.
+        #[arg(long)]
+        taught: Option<PathBuf>,
         /// The question; without one, what is seen and heard is printed.
         question: Option<String>,
     },
@@ -128,6 +131,8 @@ enum Command {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Teach a name by an example: a picture or a part of it, or a sound; adds it to a file for `run --taught` or the page.
+    Teach(teach::Teach),
     /// Measure how often a bundle answers rightly, on a set of questions.
     Eval {
         /// Folder of the bundle.
@@ -152,6 +157,21 @@ enum Command {
         #[arg(long)]
         no_evidence: bool,
         /// Print one JSON object instead of lines.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure how well a few examples teach.
+    EvalTaught {
+        /// Folder of the bundle.
+        #[arg(long, default_value = "bundles/bubo-mini")]
+        bundle: PathBuf,
+        /// The set; its format stands in `tools/cli/src/eval_taught.rs`.
+        #[arg(long, default_value = "tests/eval/taught.json")]
+        set: PathBuf,
+        /// Folder that the set's paths are relative to.
+        #[arg(long)]
+        root: PathBuf,
+        /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
     },
@@ -205,11 +225,12 @@ fn main() -> anyhow::Result<ExitCode> {
             seed,
             no_evidence,
             matching,
+            taught,
             question,
         } => {
             let evidence = !no_evidence;
             let options = AskOptions { max_tokens, temperature, seed, evidence, matching, ..AskOptions::default() };
-            let request = Request { bundle, image, audio, question, overlay, json, options };
+            let request = Request { bundle, image, audio, question, overlay, json, taught, options };
             pollster::block_on(run::run(&request, device.open()?))?;
         }
         Command::Bundle { parts, trained, out } => {
@@ -241,6 +262,15 @@ fn main() -> anyhow::Result<ExitCode> {
                 println!("{}", serde_json::to_string(&scores)?);
             } else {
                 print(&eval::report(&scores));
+            }
+        }
+        Command::Teach(teach) => teach.run()?,
+        Command::EvalTaught { bundle, set, root, json } => {
+            let lines = eval_taught::run(&bundle, &set, &root)?;
+            if json {
+                println!("{}", serde_json::to_string(&lines)?);
+            } else {
+                print(&eval_taught::report(&lines));
             }
         }
         Command::Bench { bundle, device, fast, tokens, json } => {

@@ -70,7 +70,7 @@ pub fn picture_facts(view: &View, config: &Config, vocabulary: &Vocabulary) -> O
     });
     let thing = |Found { tag, aliases, score, box_px }| {
         let mask = Mask::new(1, 1, vec![false]);
-        Thing { tag, aliases, score, box_px, mask }
+        Thing { tag, aliases, score, box_px, mask, taught: false }
     };
     let things = combined(detections.collect(), tags.collect()).into_iter().map(thing).collect();
     let blank = RgbImage::new(SIDE as usize, SIDE as usize, vec![0; 3 * (SIDE * SIDE) as usize]).ok()?;
