@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::name::{checked_kind, checked_name};
-use super::{Encoders, MAX_CLASSES, MAX_EXAMPLES, Sense, Taught, TaughtClass, same_name};
+use super::{Encoders, MAX_EXAMPLES, Sense, Taught, TaughtClass, same_name};
 use crate::error::{Error, Result};
 
 /// Longest document that is read.
@@ -86,7 +86,7 @@ impl Taught {
     /// # Errors
     /// [`Error::Corrupt`] for what is no such document, says something twice, or holds vectors of a wrong length or of
     /// numbers that are not finite; [`Error::Unsupported`] for another version; [`Error::Input`] for names that cannot be
-    /// used and for more than [`MAX_CLASSES`], [`MAX_EXAMPLES`] or [`MAX_DOCUMENT_BYTES`].
+    /// used and for more than [`MAX_CLASSES`](super::MAX_CLASSES), [`MAX_EXAMPLES`] or [`MAX_DOCUMENT_BYTES`].
     pub fn from_json(json: &[u8]) -> Result<Self> {
         if json.len() > MAX_DOCUMENT_BYTES {
             let limit = MAX_DOCUMENT_BYTES >> 20;

@@ -68,7 +68,7 @@ pub fn picture_facts(view: &View, config: &Config, vocabulary: &Vocabulary) -> O
         let label = config.detector_labels.get(hint.class - config.tag_classes)?.clone();
         Some(Detection { label, score: hint.score, box_px: around(hint, hint.size) })
     });
-    let thing = |Found { tag, aliases, score, box_px }| {
+    let thing = |Found { tag, aliases, score, box_px, .. }| {
         let mask = Mask::new(1, 1, vec![false]);
         Thing { tag, aliases, score, box_px, mask, taught: false }
     };
