@@ -12,6 +12,7 @@ export function thingsFrom(json, before = []) {
     mask: thing.mask ? sameMask(before[index]?.mask, thing.mask) : null,
     color: thing.color ?? before[index]?.color ?? "#bdbdbd",
     lightColor: thing.light_color ?? before[index]?.lightColor ?? "#eeeeee",
+    taught: thing.taught ?? false,
   }));
 }
 
@@ -20,7 +21,8 @@ function sameMask(known, json) {
 }
 
 export function soundsFrom(json) {
-  return json.map(({ tag, phrase = tag, score, start_s: start, end_s: end }) => ({ tag, phrase, score, start, end }));
+  return json.map(({ tag, phrase = tag, score, start_s: start, end_s: end, taught = false }) => (
+    { tag, phrase, score, start, end, taught }));
 }
 
 /** A finished answer. */

@@ -15,6 +15,9 @@ export class Chat {
   #enders = new Set();
   #options;
   #things = [];
+  /** What is shown and heard, and who is told when it is called otherwise. */
+  #seen = null;
+  #heard = null;
   #ended = false;
 
   constructor(token, link, options, first) {
@@ -35,6 +38,7 @@ export class Chat {
     this.#checkOpen();
     const { signal, onScene, onStage } = options;
     const scene = { ...await decodePicture(source, signal), things: [] };
+    const seen = { scene, onScene };
     onScene?.(scene);
     const forWorker = await createImageBitmap(scene.image);
     await this.#link.call({ type: "add_image", bitmap: forWorker }, {
@@ -42,9 +46,8 @@ export class Chat {
       transfer: [forWorker],
       onEvent: (event) => {
         if (event.type === "stage") onStage?.(stageFrom(event));
-        if (event.type !== "things") return;
-        this.#things = scene.things = thingsFrom(event.things, scene.things);
-        onScene?.(scene);
+        this.#seen = seen;
+        this.follow(event);
       },
     });
     return scene;
@@ -61,6 +64,7 @@ export class Chat {
     this.#checkOpen();
     const { signal, onHearing, onStage } = options;
     const hearing = { ...await decodeSound(source, signal), sounds: [] };
+    const heard = { hearing, onHearing };
     onHearing?.(hearing);
     const forWorker = hearing.samples.slice();
     await this.#link.call({ type: "add_audio", samples: forWorker, sampleRate: hearing.sampleRate }, {
@@ -68,12 +72,42 @@ export class Chat {
       transfer: [forWorker.buffer],
       onEvent: (event) => {
         if (event.type === "stage") onStage?.(stageFrom(event));
-        if (event.type !== "sounds") return;
-        hearing.sounds = soundsFrom(event.sounds);
-        onHearing?.(hearing);
+        this.#heard = heard;
+        this.follow(event);
       },
     });
     return hearing;
+  }
+
+  /**
+   * Teaches a name by one example: a thing of the picture, a part of it, the whole picture, or the sound. What is shown
+   * and heard is then called by it, and told to `onScene` and `onHearing`.
+   * @param {string} name "Rex" or "our doorbell" for one single thing, "thermos" for a kind of thing
+   * @param {{thing?: number, box?: number[], sound?: true | [number, number], kind?: string, not?: boolean, signal?: AbortSignal}} [options]
+   *   none of `thing`, `box`, `sound`: the whole picture; `not`: it was taken for that and is not
+   */
+  async teach(name, options = {}) {
+    checkOptions("chat.teach", options, ["thing", "box", "sound", "kind", "not", "signal"]);
+    this.#checkOpen();
+    if (typeof name !== "string") throw new BuboError("input", "the name must be a string");
+    const { kind = null, not: counterexample = false, signal } = options;
+    const teaching = { name, kind, subject: subjectFrom(options), counterexample };
+    return this.#link.call({ type: "teach", teaching }, { signal, onEvent: (event) => this.follow(event) });
+  }
+
+  /** Takes note of what is seen and heard now. */
+  follow(event) {
+    if (event.type === "things") {
+      const before = this.#seen?.scene.things ?? [];
+      this.#things = thingsFrom(event.things, before);
+      if (!this.#seen) return;
+      this.#seen.scene.things = this.#things;
+      this.#seen.onScene?.(this.#seen.scene);
+    }
+    if (event.type === "sounds" && this.#heard) {
+      this.#heard.hearing.sounds = soundsFrom(event.sounds);
+      this.#heard.onHearing?.(this.#heard.hearing);
+    }
   }
 
   /**
@@ -127,6 +161,7 @@ export class Chat {
     checkOptions("chat.removeImage", options, ["signal"]);
     this.#checkOpen();
     this.#things = [];
+    this.#seen = null;
     await this.#link.call({ type: "remove_image" }, { signal: options.signal });
   }
 
@@ -134,6 +169,7 @@ export class Chat {
   async removeAudio(options = {}) {
     checkOptions("chat.removeAudio", options, ["signal"]);
     this.#checkOpen();
+    this.#heard = null;
     await this.#link.call({ type: "remove_audio" }, { signal: options.signal });
   }
 
@@ -142,6 +178,7 @@ export class Chat {
     checkOptions("chat.clear", options, ["signal"]);
     this.#checkOpen();
     this.#things = [];
+    this.#seen = this.#heard = null;
     await this.#link.call({ type: "clear" }, { signal: options.signal });
   }
 
@@ -195,6 +232,28 @@ function generationOptions(options) {
     named[names[name]] = value;
   }
   return named;
+}
+
+/** What an example is taken from, as the session takes it. */
+function subjectFrom({ thing, box, sound }) {
+  if ([thing, box, sound].filter((given) => given !== undefined).length > 1) {
+    throw new BuboError("input", "give one of thing, box and sound");
+  }
+  const numbers = (list, count) => Array.isArray(list) && list.length === count && list.every(Number.isFinite);
+  if (thing !== undefined) {
+    if (!Number.isInteger(thing) || thing < 0) throw new BuboError("input", `thing must be the index of a thing, not ${JSON.stringify(thing)}`);
+    return { thing };
+  }
+  if (box !== undefined) {
+    if (!numbers(box, 4)) throw new BuboError("input", "box must be four numbers: left, top, right, bottom in pixels");
+    return { box };
+  }
+  if (sound === true) return "sound";
+  if (sound !== undefined) {
+    if (!numbers(sound, 2)) throw new BuboError("input", "sound must be true, or two numbers: begin and end in seconds");
+    return { span: sound };
+  }
+  return "picture";
 }
 
 function stageFrom({ stage, done, total }) {

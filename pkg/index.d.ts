@@ -109,7 +109,7 @@ export interface MaskJson {
 }
 
 export interface Thing {
-  /** Lower-case English. */
+  /** Lower-case English, or the name that was taught. */
   tag: string;
   aliases: string[];
   /** 0..1 */
@@ -122,6 +122,8 @@ export interface Thing {
   color: string;
   /** Within the outline and behind the phrase, `#rrggbb`. */
   lightColor: string;
+  /** Whether its name was taught. */
+  taught: boolean;
 }
 
 /** A picture with what is seen in it. */
@@ -136,7 +138,7 @@ export interface Scene {
 }
 
 export interface Sound {
-  /** AudioSet's name of the class. */
+  /** AudioSet's name of the class, or the name that was taught. */
   tag: string;
   /** In words: "a dog barking". */
   phrase: string;
@@ -144,6 +146,8 @@ export interface Sound {
   /** Seconds. */
   start: number;
   end: number;
+  /** Whether it was taught. */
+  taught: boolean;
 }
 
 /** A sound with what is heard in it. */
@@ -169,8 +173,8 @@ export interface Entity {
 export interface AnswerJson {
   answer: string;
   entities: Entity[];
-  things: { tag: string; score: number; box_px: [number, number, number, number]; mask: MaskJson | null }[];
-  sounds: { tag: string; score: number; start_s: number; end_s: number }[];
+  things: { tag: string; score: number; box_px: [number, number, number, number]; mask: MaskJson | null; taught?: true }[];
+  sounds: { tag: string; score: number; start_s: number; end_s: number; taught?: true }[];
   stats: Record<string, unknown>;
 }
 
@@ -204,6 +208,42 @@ export type AskEvent =
   | ({ type: "entity" } & Entity)
   | { type: "done"; answer: Answer; stats: Record<string, unknown> };
 
+/** Something that was taught by a few examples. */
+export interface TaughtClass {
+  name: string;
+  /** The broader kind: "dog" for Rex. */
+  kind: string | null;
+  sense: "picture" | "sound";
+  /** How many. */
+  examples: number;
+  /** How many things that were taken for it and are not. */
+  counterexamples: number;
+}
+
+export interface Taught {
+  classes: TaughtClass[];
+  /** Whether things in pictures can be taught to this bundle. */
+  pictures: boolean;
+  /** Whether sounds can. */
+  sounds: boolean;
+  /** Why what is taught is not kept on this device; null where it is. */
+  fault: string | null;
+}
+
+export interface TeachOptions {
+  /** A thing of the scene, by its index. */
+  thing?: number;
+  /** A part of the picture: left, top, right, bottom in pixels of the scene's image, at least 8 each way. */
+  box?: [number, number, number, number];
+  /** The whole sound, or a stretch of it: begin and end in seconds. Without `thing`, `box` and `sound`, the whole picture. */
+  sound?: true | [number, number];
+  /** The broader kind, in English: "dog" for Rex. What was taught before is kept where this is left out. */
+  kind?: string;
+  /** It was taken for what the name stands for, and is not. */
+  not?: boolean;
+  signal?: AbortSignal;
+}
+
 export type ImageSource = Blob | URL | string | ImageBitmapSource;
 export type AudioSource = Blob | URL | string | AudioBuffer | { samples: ArrayLike<number>; sampleRate: number };
 
@@ -211,7 +251,7 @@ export class Chat {
   private constructor();
   addImage(source: ImageSource, options?: {
     signal?: AbortSignal;
-    /** Called when the picture is decoded, and each time that more is known. */
+    /** Called when the picture is decoded, and each time that more is known or something is called otherwise. */
     onScene?: (scene: Scene) => void;
     onStage?: (stage: Stage) => void;
   }): Promise<Scene>;
@@ -221,6 +261,12 @@ export class Chat {
     onHearing?: (hearing: Hearing) => void;
     onStage?: (stage: Stage) => void;
   }): Promise<Hearing>;
+  /**
+   * Teaches a name by one example; what is shown and heard is then called by it, and told to `onScene` and `onHearing`.
+   * A name with a capital letter, or that begins with a word such as "our", stands for one single thing. Names have at most
+   * 40 characters and 4 words; there are at most 64 of a sense, with 24 examples each.
+   */
+  teach(name: string, options?: TeachOptions): Promise<Taught>;
   /** Leaving the loop stops the work. */
   ask(question: string, options?: GenerationOptions & { signal?: AbortSignal }): AsyncGenerator<AskEvent, void, void>;
   /** Ends the answer under way early: its loop ends with `done` and what there is; `stats.cancelled` is true. */
@@ -246,6 +292,14 @@ export class Bubo {
   readonly cacheFault: string | null;
   /** Begins a conversation; there is one at a time. */
   chat(options?: GenerationOptions): Chat;
+  /** What was taught. It stays on this device, in the page's own storage, and belongs to the bundle's encoders. */
+  taught(options?: { signal?: AbortSignal }): Promise<Taught>;
+  /** What was taught as a JSON file: names and the encoders' features, no pictures and no sounds. */
+  exportTaught(options?: { signal?: AbortSignal }): Promise<Blob>;
+  /** Adds what such a file holds; one of another encoder is refused ("unsupported"). */
+  importTaught(source: Blob | string, options?: { signal?: AbortSignal }): Promise<Taught>;
+  /** Forgets what was taught by one name, or everything. */
+  forgetTaught(name?: string, options?: { signal?: AbortSignal }): Promise<Taught>;
   /** Bytes of main memory that the worker has taken so far. */
   memoryBytes(options?: { signal?: AbortSignal }): Promise<number>;
   close(): void;

@@ -13,6 +13,7 @@ export { draw, hitTest, textOn } from "./draw.js";
 export { BuboError } from "./error.js";
 export { Mask } from "./mask.js";
 
+const MOST_TAUGHT_BYTES = 16 * 2 ** 20;
 const DEVICES = ["auto", "webgpu", "wasm"];
 
 /** A loaded (or loading) model bundle. */
@@ -87,6 +88,45 @@ export class Bubo {
     this.#chat?.end();
     this.#chat = new Chat(OPENING, this.#link, options, first);
     return this.#chat;
+  }
+
+  /** What was taught, whether more can be, and why it is not kept on this device, if that is so. */
+  async taught(options = {}) {
+    checkOptions("bubo.taught", options, ["signal"]);
+    return this.#link.call({ type: "taught" }, { signal: options.signal });
+  }
+
+  /** What was taught as a file, for `importTaught` here or elsewhere. @returns {Promise<Blob>} */
+  async exportTaught(options = {}) {
+    checkOptions("bubo.exportTaught", options, ["signal"]);
+    const json = await this.#link.call({ type: "export_taught" }, { signal: options.signal });
+    return new Blob([json], { type: "application/json" });
+  }
+
+  /** Adds what such a file holds to what is taught here. @param {Blob | string} source */
+  async importTaught(source, options = {}) {
+    checkOptions("bubo.importTaught", options, ["signal"]);
+    if (typeof source !== "string" && !(source instanceof Blob)) {
+      throw new BuboError("input", "what is imported must be a Blob, or the document as a string");
+    }
+    const blob = typeof source === "string" ? new Blob([source]) : source;
+    if (blob.size > MOST_TAUGHT_BYTES) {
+      throw new BuboError("input", `the document has ${blob.size} bytes; 16 MiB is the limit`);
+    }
+    const json = new Uint8Array(await blob.arrayBuffer());
+    return this.#changeTaught({ type: "import_taught", json }, options.signal, [json.buffer]);
+  }
+
+  /** Forgets what was taught by one name, or everything. @param {string} [name] */
+  async forgetTaught(name, options = {}) {
+    checkOptions("bubo.forgetTaught", options, ["signal"]);
+    if (name !== undefined && typeof name !== "string") throw new BuboError("input", "the name must be a string");
+    return this.#changeTaught({ type: "forget_taught", name }, options.signal);
+  }
+
+  /** What is shown and heard may be called otherwise then. */
+  #changeTaught(command, signal, transfer = []) {
+    return this.#link.call(command, { signal, transfer, onEvent: (event) => this.#chat?.follow(event) });
   }
 
   /** Bytes of main memory that the worker has taken; it takes more when needed and gives none back before `close`. */

@@ -27,6 +27,8 @@ self.onmessage = ({ data: command }) => {
     case "open":
     case "load":
     case "memory":
+    case "taught":
+    case "export_taught":
       answer(command);
       break;
     default:
@@ -56,6 +58,11 @@ async function run(command) {
     case "add_audio": return session.addAudio(command.samples, command.sampleRate, id);
     case "ask": return session.ask(command.question, command.options, id);
     case "memory": return memory.buffer.byteLength;
+    case "teach": return session.teach(command.teaching, id);
+    case "import_taught": return session.importTaught(command.json, id);
+    case "forget_taught": return session.forgetTaught(command.name, id);
+    case "taught": return session.taught();
+    case "export_taught": return session.exportTaught();
     case "clear": return session.clear();
     case "remove_image": return session.removeImage();
     case "remove_audio": return session.removeAudio();

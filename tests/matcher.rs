@@ -47,6 +47,18 @@ const CASES: &[(&str, &[&str], &str)] = &[
     ("The large, fluffy, white dog", &["dog"], "white dog:0"),
     ("a hot dog with mustard", &["hot dog"], "hot dog:0"),
     ("The main object is a golden retriever.", &["golden retriever"], "golden retriever:0"),
+    // names that a person gave
+    ("Rex is on the left and a cat is on the right.", &["Rex=dog", "cat"], "Rex:0|cat:1"),
+    ("The picture shows Rex the dog.", &["Rex=dog", "person"], "Rex:0|dog:0"),
+    ("Will sleeps, and it will rain.", &["Will=cat"], "Will:0"),
+    ("It is Lucky, an old cat.", &["Lucky=cat", "dog"], "Lucky:0|old cat:0"),
+    ("Our old cat is near the doors.", &["our old cat=cat", "door"], "Our old cat:0|doors:1"),
+    ("Daisy runs over the flowers.", &["Daisy=dog", "flower"], "Daisy:0|flowers:1"),
+    ("A daisy.", &["Daisy=dog"], ""),
+    ("It is not Rex, it is a fox.", &["Rex=dog", "fox"], "fox:1"),
+    ("Rex's bowl", &["Rex=dog", "bowl"], "Rex:0|bowl:1"),
+    ("Two animals: Rex and a cat.", &["Rex=dog", "cat"], "Two animals:0,1|Rex:0|cat:1"),
+    ("a coffee grinder on the table", &["coffee grinder", "dining table"], "coffee grinder:0|table:1"),
     // synonyms
     ("An aeroplane takes off.", &["airplane"], "aeroplane:0"),
     ("The plane is landing", &["airplane"], "plane:0"),

@@ -7,6 +7,7 @@ import { openIntake } from "./intake.js";
 import { ModelPanel } from "./model.js";
 import { PictureView } from "./picture.js";
 import { SoundView } from "./sound.js";
+import { TeachPanel } from "./teach.js";
 import { currentLanguage, hasText, preferredLanguage, rememberLanguage, say, setLanguage, text } from "./strings.js";
 
 const element = (id) => document.getElementById(id);
@@ -20,6 +21,7 @@ const pictureView = new PictureView(focus);
 const soundView = new SoundView();
 const bundleUrl = new URL(new URLSearchParams(location.search).get("bundle") ?? document.querySelector('meta[name="bubo-bundle"]').content, location.href);
 const model = new ModelPanel(bundleUrl, showError, showAgain);
+const teachPanel = new TeachPanel(model, pictureView, focus, { current: taughtFrom, onError: showError, download });
 
 /** What is shown to the model now, so that it can be shown again to a new one. */
 let picture = null;
@@ -54,6 +56,7 @@ async function perceive(kind, file, read, show, add) {
 function usePicture(file) {
   return perceive("picture", file, readImage, (decoded) => {
     focus.clear();
+    teachPanel.forgetMark();
     pictureView.show({ ...decoded, things: [] });
   }, addPicture);
 }
@@ -76,6 +79,7 @@ async function addPicture(chat, signal) {
     const count = shown.scene.things.length;
     say(element("picture-status"), count > 0 ? "found" : "nothingFound", { count });
     pictureView.show({ ...shown.scene });
+    teachPanel.show();
   }
   return shown.scene;
 }
@@ -87,14 +91,19 @@ async function addSound(chat, signal) {
   const hearing = await chat.addAudio(shown.decoded, {
     signal,
     onStage: (stage) => say(element("sound-status"), ...stageWords(stage)),
+    // Called again when something was taught.
+    onHearing: ({ sounds }) => { if (sound === shown) soundView.heard(sounds); },
   });
   if (sound !== shown) return;
   say(element("sound-status"), hearing.sounds.length > 0 ? "heard" : "heardNothing");
+  shown.hearing = hearing;
   soundView.heard(hearing.sounds);
+  teachPanel.show();
 }
 
 /** Shows a new model what is on the page. */
-function showAgain(chat) {
+function showAgain(chat, bubo) {
+  teachPanel.look(bubo);
   for (const [shown, add] of [[picture, addPicture], [sound, addSound]]) {
     if (shown) add(chat, shown.abort.signal).catch(showError);
   }
@@ -112,6 +121,7 @@ function showPresence() {
     element(`${kind}-view`).hidden = !there;
     element(`${kind}-tools`).hidden = !there;
   }
+  teachPanel.show();
   element("hint").hidden = turns.length > 0;
   element("talk-tools").hidden = !picture && !sound && turns.length === 0;
   element("save-json").hidden = !turns.some(({ answer }) => answer);
@@ -213,6 +223,12 @@ async function clear() {
   if (model.started) await (await model.chat()).clear().catch(showError);
 }
 
+/** What the model sees and hears now, as far as it has looked and listened; older answers may show something else. */
+function taughtFrom() {
+  const scene = picture?.scene ?? null;
+  return { scene, hearing: sound?.hearing ?? null, show: () => { if (scene && pictureView.scene?.image !== scene.image) pictureView.show({ ...scene }); } };
+}
+
 /* Errors, in words */
 
 function showError(error) {
@@ -263,6 +279,7 @@ element("language").addEventListener("change", ({ target }) => {
   rememberLanguage(target.value);
   setLanguage(target.value);
   for (const view of [model, pictureView, soundView]) view.describe();
+  teachPanel.show();
   showPresence();
 });
 document.addEventListener("keydown", (event) => {

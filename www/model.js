@@ -21,7 +21,7 @@ export class ModelPanel {
 
   /**
    * @param {URL} url of the bundle @param {(error: BuboError) => void} onError
-   * @param {(chat: import("./pkg/index.js").Chat) => void} onFresh called with each new conversation with a model
+   * @param {(chat: import("./pkg/index.js").Chat, bubo: Bubo) => void} onFresh called with each new conversation with a model
    */
   constructor(url, onError, onFresh) {
     this.#url = url;
@@ -49,6 +49,11 @@ export class ModelPanel {
   chat() {
     this.#opening ??= this.#open();
     return this.#opening;
+  }
+
+  /** The model, once it is started. @type {Bubo | null} */
+  get bubo() {
+    return this.#bubo;
   }
 
   /** Whether there is a conversation to clear. */
@@ -86,7 +91,7 @@ export class ModelPanel {
       this.#bubo = bubo;
       bubo.ready.then(() => this.#show("modelReady"), (error) => this.#loadingFailed(error));
       const chat = bubo.chat();
-      this.#onFresh(chat);
+      this.#onFresh(chat, bubo);
       return chat;
     } catch (error) {
       this.#loadingFailed(error);

@@ -15,6 +15,8 @@ export class PictureView {
   /** What is painted: the scene, or an answer about it. */
   #found = null;
   #painting = false;
+  /** Whether a part is being marked: then the pointer draws and points at nothing. */
+  marking = false;
 
   /** @param {import("./focus.js").Focus} focus */
   constructor(focus) {
@@ -23,7 +25,11 @@ export class PictureView {
     new ResizeObserver(() => this.#paintSoon()).observe(this.#canvas);
     this.#canvas.addEventListener("pointermove", (event) => focus.hover(this.#under(event)));
     this.#canvas.addEventListener("pointerleave", () => focus.hover([]));
-    this.#canvas.addEventListener("click", (event) => focus.pin(this.#under(event)));
+    this.#canvas.addEventListener("click", (event) => { if (!this.marking) focus.pin(this.#under(event)); });
+  }
+
+  get canvas() {
+    return this.#canvas;
   }
 
   /** Shows a scene, or more of it, or what an answer names in it. */
@@ -58,15 +64,29 @@ export class PictureView {
   }
 
   /** Things under the pointer: the one on top. */
-  #under({ clientX, clientY }) {
-    if (!this.#found) return [];
+  #under(event) {
+    if (!this.#found || this.marking) return [];
+    return hitTest(this.#found.things, ...this.point(event)).slice(0, 1);
+  }
+
+  /** The place of the picture that an event points at. @returns {[number, number]} */
+  point({ clientX, clientY }) {
     const bounds = this.#canvas.getBoundingClientRect();
+    const { scale, left, top } = this.#fit(bounds);
+    return [(clientX - bounds.left - left) / scale, (clientY - bounds.top - top) / scale];
+  }
+
+  /** Where a place of the picture is on the canvas, in CSS pixels. @returns {[number, number]} */
+  place(x, y) {
+    const { scale, left, top } = this.#fit(this.#canvas.getBoundingClientRect());
+    return [left + x * scale, top + y * scale];
+  }
+
+  /** The canvas keeps the picture's proportions within its box, centred. */
+  #fit(bounds) {
     const { width, height } = this.scene;
-    // The canvas keeps the picture's proportions within its box, centred.
     const scale = Math.min(bounds.width / width, bounds.height / height);
-    const x = (clientX - bounds.left - (bounds.width - width * scale) / 2) / scale;
-    const y = (clientY - bounds.top - (bounds.height - height * scale) / 2) / scale;
-    return hitTest(this.#found.things, x, y).slice(0, 1);
+    return { scale, left: (bounds.width - width * scale) / 2, top: (bounds.height - height * scale) / 2 };
   }
 
   #highlight() {
@@ -100,7 +120,7 @@ export class PictureView {
   }
 
   #fillList() {
-    const signature = JSON.stringify(this.#found.things.map(({ tag, score, color }) => [tag, score, color]));
+    const signature = JSON.stringify(this.#found.things.map(({ tag, score, color, taught }) => [tag, score, color, taught]));
     // Masks that arrive later change nothing here, and the keyboard's place in the list is kept.
     if (this.#list.dataset.signature === signature) return;
     this.#list.dataset.signature = signature;
@@ -113,6 +133,10 @@ export class PictureView {
       button.style.setProperty("--light", thing.lightColor);
       score.textContent = `${number(thing.score * 100)} %`;
       button.append(thing.tag, score);
+      if (thing.taught) {
+        button.classList.add("taught-thing");
+        button.title = text("taughtByYou");
+      }
       this.#focus.attach(button, [index]);
       const item = document.createElement("li");
       item.append(button);

@@ -110,6 +110,10 @@ export class SoundView {
     const lane = document.createElement("span");
     const score = document.createElement("small");
     name.textContent = tag;
+    if (sounds.some(({ taught }) => taught)) {
+      name.className = "taught-sound";
+      name.title = text("taughtByYou");
+    }
     score.textContent = `${number(best * 100)} %`;
     lane.className = "lane";
     for (const sound of sounds) {

@@ -19,8 +19,11 @@ use crate::host::Host;
 /// Longest manifest that is accepted.
 const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
-/// What the keys of cached manifests start with; all other keys are hashes of files.
+/// What the keys of cached manifests start with; keys of files of a bundle are their hashes.
 const MANIFEST_KEY: &str = "manifest-";
+
+/// What the keys of documents of taught classes start with: a person's own, which no clearing away may touch.
+pub const TAUGHT_KEY: &str = "taught-";
 
 /// How far loading has come, in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -259,7 +262,8 @@ impl<S: Sink> Loader<S> {
             }
         }
         let mut removed = 0;
-        for key in keys.iter().filter(|key| !key.starts_with(MANIFEST_KEY) && !named.contains(*key)) {
+        let stays = |key: &String| key.starts_with(MANIFEST_KEY) || key.starts_with(TAUGHT_KEY) || named.contains(key);
+        for key in keys.iter().filter(|key| !stays(key)) {
             self.cache.remove(key).await?;
             removed += 1;
         }

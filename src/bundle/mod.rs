@@ -18,7 +18,7 @@ mod stream;
 
 pub use cache::{Cache, Held, NoCache};
 pub use format::{Format, Section};
-pub use loader::{LoadedPart, Loader, Progress};
+pub use loader::{LoadedPart, Loader, Progress, TAUGHT_KEY};
 pub use manifest::{
     FORMAT_VERSION, FileEntry, Licence, MANIFEST_FILE, MAX_SHARD_HEADER_BYTES, Manifest, PartEntry, Piece, ShardEntry,
     TensorEntry,

@@ -25,7 +25,7 @@ pub struct Export {
 /// A thing of the picture.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportedThing {
-    /// Lower-case English.
+    /// Lower-case English, or the name that a person taught.
     pub tag: String,
     /// Confidence, 0..1.
     pub score: f32,
@@ -33,18 +33,22 @@ pub struct ExportedThing {
     pub box_px: BoxPx,
     /// Its pixels.
     pub mask: Rle,
+    /// Whether a person taught its name; left out where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taught: bool,
 }
 
 impl From<&Thing> for ExportedThing {
     fn from(thing: &Thing) -> Self {
-        Self { tag: thing.tag.clone(), score: thing.score, box_px: thing.box_px, mask: Rle::encode(&thing.mask) }
+        let Thing { tag, score, box_px, mask, taught, .. } = thing;
+        Self { tag: tag.clone(), score: *score, box_px: *box_px, mask: Rle::encode(mask), taught: *taught }
     }
 }
 
 /// A tag of the sound over a span of time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ExportedSound {
-    /// AudioSet's name of the class.
+    /// AudioSet's name of the class, or the name that a person taught.
     pub tag: String,
     /// Confidence, 0..1.
     pub score: f32,
@@ -52,6 +56,9 @@ pub struct ExportedSound {
     pub start_s: f32,
     /// End of the span.
     pub end_s: f32,
+    /// Whether a person taught it; left out where not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub taught: bool,
 }
 
 #[cfg(test)]
@@ -67,12 +74,13 @@ mod tests {
             score: 0.5,
             box_px: BoxPx::from([0.0, 1.0, 2.0, 3.0]),
             mask: Mask::new(2, 2, vec![false, true, false, true]),
+            taught: false,
         };
         let export = Export {
             answer: "A cat.".into(),
             entities: vec![Entity { phrase: "cat".into(), start: 2, end: 5, things: vec![0] }],
             things: vec![ExportedThing::from(&thing)],
-            sounds: vec![ExportedSound { tag: "Meow".into(), score: 0.25, start_s: 0.0, end_s: 0.5 }],
+            sounds: vec![ExportedSound { tag: "Meow".into(), score: 0.25, start_s: 0.0, end_s: 0.5, taught: false }],
             stats: serde_json::Map::new(),
         };
         let json = serde_json::to_string(&export).expect("plain data");
@@ -86,5 +94,7 @@ mod tests {
             )
         );
         assert_eq!(serde_json::from_str::<Export>(&json).expect("its own output"), export);
+        let taught = ExportedThing { taught: true, ..export.things[0].clone() };
+        assert!(serde_json::to_string(&taught).expect("plain data").ends_with(r#","taught":true}"#));
     }
 }

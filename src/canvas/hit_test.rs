@@ -37,6 +37,7 @@ mod tests {
             score: 1.0,
             box_px: BoxPx::from(box_px),
             mask: Mask::new(2, 2, inside.to_vec()),
+            taught: false,
         }
     }
 

@@ -132,6 +132,7 @@ mod tests {
             score: 0.5,
             box_px: BoxPx::from([0.0, 0.0, 2.0, 2.0]),
             mask: Mask::new(3, 3, (0..9).map(|i| i < area).collect()),
+            taught: false,
         };
         vec![thing("dog", 1), thing("cat", 5), thing("dog", 3)]
     }

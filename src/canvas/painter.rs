@@ -145,6 +145,7 @@ mod tests {
             score: 1.0,
             box_px: BoxPx::from([16.0, 24.0, 48.0, 56.0]),
             mask: Mask::new(64, 64, inside),
+            taught: false,
         };
         (image, vec![thing])
     }

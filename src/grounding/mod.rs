@@ -6,12 +6,13 @@ pub mod matcher;
 pub mod scene;
 pub mod segmenter;
 pub mod tagger;
+pub mod taught;
 
 use async_trait::async_trait;
 
 use crate::error::Result;
 use crate::host::Host;
-use crate::media::{BoxPx, Mask, RgbImage};
+use crate::media::{BoxPx, CropPx, Mask, RgbImage};
 use crate::tensor::Tensor;
 
 /// A word for something in the picture.
@@ -41,7 +42,7 @@ pub struct Detection {
 /// A thing in the picture with its box, before it is outlined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// Lower-case English.
+    /// Lower-case English, or the name that a person taught.
     pub tag: String,
     /// Other names of the same thing, finer or broader.
     pub aliases: Vec<String>,
@@ -49,12 +50,14 @@ pub struct Found {
     pub score: f32,
     /// Where it is.
     pub box_px: BoxPx,
+    /// Whether a person taught its name.
+    pub taught: bool,
 }
 
 /// A thing in the picture, outlined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thing {
-    /// Lower-case English.
+    /// Lower-case English, or the name that a person taught.
     pub tag: String,
     /// Other names of the same thing, finer or broader.
     pub aliases: Vec<String>,
@@ -64,6 +67,8 @@ pub struct Thing {
     pub box_px: BoxPx,
     /// Its pixels, in the size of the picture.
     pub mask: Mask,
+    /// Whether a person taught its name.
+    pub taught: bool,
 }
 
 /// What a tagger's network made of a whole picture: what a joiner reads.
@@ -89,6 +94,15 @@ pub trait Tagger {
     /// # Errors
     /// Those of the engine.
     async fn view(&self, _image: &RgbImage) -> Result<Option<TaggerView>> {
+        Ok(None)
+    }
+
+    /// Features of a part of a picture, which taught things are compared by: `[rows · columns, dim]` of a square map,
+    /// rows from the top. None if the tagger has nothing of the kind.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    fn features(&self, _image: &RgbImage, _part: CropPx) -> Result<Option<Tensor>> {
         Ok(None)
     }
 }

@@ -74,7 +74,8 @@ impl Eyes<'_> {
         if !self.detector.keeps_all() {
             return combined(detections, tags);
         }
-        let found = |Detection { label, score, box_px }| Found { tag: label, aliases: vec![], score, box_px };
+        let found =
+            |Detection { label, score, box_px }| Found { tag: label, aliases: vec![], score, box_px, taught: false };
         detections.into_iter().map(found).collect()
     }
 
@@ -99,7 +100,14 @@ impl Eyes<'_> {
         let masks = self.segmenter.segment(image, &boxes, host).await?;
         let things = found.into_iter().zip(masks);
         Ok(things
-            .map(|(Found { tag, aliases, score, box_px }, mask)| Thing { tag, aliases, score, box_px, mask })
+            .map(|(Found { tag, aliases, score, box_px, taught }, mask)| Thing {
+                tag,
+                aliases,
+                score,
+                box_px,
+                mask,
+                taught,
+            })
             .collect())
     }
 }
@@ -116,7 +124,7 @@ pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     for Detection { label, score, box_px } in agreed(detections, &tags) {
         if !found.iter().any(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
-            found.push(Found { tag: label, aliases: vec![], score, box_px });
+            found.push(Found { tag: label, aliases: vec![], score, box_px, taught: false });
         }
     }
     overrule(&mut found, &tags);
@@ -182,10 +190,10 @@ fn add_of_kind(found: &mut Vec<Found>, tag: Tag, kind: String, box_px: BoxPx) {
     match best {
         Some((overlap, thing)) if overlap >= KIND_OVERLAP => thing.aliases.push(tag.label),
         _ if tag.score >= SURE_TAG_SCORE => {
-            found.push(Found { tag: tag.label, aliases: vec![kind], score: tag.score, box_px });
+            found.push(Found { tag: tag.label, aliases: vec![kind], score: tag.score, box_px, taught: false });
         }
         _ if tag.score >= LEAST_TAG_SCORE => {
-            found.push(Found { tag: kind, aliases: vec![tag.label], score: tag.score, box_px });
+            found.push(Found { tag: kind, aliases: vec![tag.label], score: tag.score, box_px, taught: false });
         }
         _ => {}
     }
@@ -200,7 +208,9 @@ fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
     let least = if crowded { SURE_TAG_SCORE } else { LEAST_TAG_SCORE };
     match found.iter_mut().find(|found| found.box_px.iou(&box_px) > TAG_PLACE_IOU) {
         Some(thing) if tag.score >= LEAST_TAG_SCORE => thing.aliases.push(tag.label),
-        None if tag.score >= least => found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px }),
+        None if tag.score >= least => {
+            found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px, taught: false })
+        }
         _ => {}
     }
 }

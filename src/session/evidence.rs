@@ -1,11 +1,13 @@
 //! Answers that boxes, tags and sounds know better than a small language model.
 
 use super::event::Evidence;
-use super::facts::{counted, listed, plural, sound_phrase, with_article};
+use super::facts::{counted, listed, not_seen, plural, sentence, with_article, with_the};
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
+use crate::grounding::Thing;
 use crate::grounding::matcher::{Matcher, is_kind_of};
+use crate::grounding::taught::name::is_proper;
 
 /// Computes the answer to a question that evidence can answer; none for all others.
 ///
@@ -46,15 +48,7 @@ pub async fn answer(
             None => None,
         },
         Question::Count(noun) => match scene {
-            Some(scene) => {
-                let things = things_called(noun, scene, matcher).await?;
-                let noun = things.first().map_or(noun.as_str(), |thing| scene.things[*thing].tag.as_str());
-                let text = match things.len() {
-                    0 => format!("I see no {noun} in the picture."),
-                    count => format!("I see {} in the picture.", counted(count, noun)),
-                };
-                Some((Evidence::Count, text))
-            }
+            Some(scene) => Some((Evidence::Count, count(noun, scene, matcher).await?)),
             None => None,
         },
         _ => None,
@@ -73,11 +67,36 @@ pub async fn relation(scene: &Scene, heard: &Heard, matcher: &Matcher<'_>) -> Re
     for source in &sources {
         let found = matcher.entities(&with_article(&source.tag), &names).await?;
         if let Some(thing) = found.first().and_then(|entity| entity.things.first()) {
-            let tag = &scene.things[*thing].tag;
-            return Ok(format!("The picture and the sound belong together: the {tag} fits the sound of {sound}."));
+            let thing = with_the(&scene.things[*thing].tag);
+            return Ok(format!("The picture and the sound belong together: {thing} fits the sound of {sound}."));
         }
     }
     Ok(format!("The picture and the sound seem unrelated: I see {seen}, but I hear {sound}."))
+}
+
+/// What a thing is beside its own name: the tag of a thing without one.
+fn common(thing: &Thing) -> &str {
+    let kind = thing.aliases.iter().find(|alias| !is_proper(alias)).filter(|_| is_proper(&thing.tag));
+    kind.unwrap_or(&thing.tag)
+}
+
+/// Things in words, counted by tag: `Rex and two cats`.
+fn grouped(things: &[usize], scene: &Scene) -> String {
+    let mut groups: Vec<(&str, usize)> = Vec::new();
+    for tag in things.iter().map(|thing| scene.things[*thing].tag.as_str()) {
+        match groups.iter_mut().find(|(known, _)| *known == tag) {
+            Some((_, count)) => *count += 1,
+            None => groups.push((tag, 1)),
+        }
+    }
+    listed(&groups.into_iter().map(|(tag, count)| counted(count, tag)).collect::<Vec<_>>())
+}
+
+async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
+    let things = things_called(noun, scene, matcher).await?;
+    let Some(first) = things.first().map(|thing| &scene.things[*thing]) else { return Ok(not_seen(noun)) };
+    let said = if is_proper(noun) { grouped(&things, scene) } else { counted(things.len(), common(first)) };
+    Ok(format!("I see {said} in the picture."))
 }
 
 async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
@@ -92,7 +111,7 @@ async fn things_meant(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) 
             let called = things_called(noun, scene, matcher).await?;
             // With several kinds of animals in the picture, no single one is "the animal"; the surest is meant.
             let of_kind =
-                || (0..scene.things.len()).filter(|thing| is_kind_of(&scene.things[*thing].tag, noun)).collect();
+                || (0..scene.things.len()).filter(|thing| is_kind_of(common(&scene.things[*thing]), noun)).collect();
             Ok(if called.is_empty() { of_kind() } else { called })
         }
         None => {
@@ -114,20 +133,24 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
     if same > 1 {
         return Ok(format!("These are {}.", counted(same, &first.tag)));
     }
-    let finer = first.aliases.iter().find(|alias| is_kind_of(alias, &first.tag));
-    let finer = finer.map(|finer| format!(", perhaps {}", with_article(finer)));
+    let finer = if is_proper(&first.tag) {
+        Some(common(first)).filter(|kind| !first.tag.ends_with(kind)).map(|kind| format!(", {}", with_article(kind)))
+    } else {
+        let finer = first.aliases.iter().find(|alias| is_kind_of(alias, &first.tag));
+        finer.map(|finer| format!(", perhaps {}", with_article(finer)))
+    };
     Ok(format!("It is {}{}.", with_article(&first.tag), finer.unwrap_or_default()))
 }
 
 async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let things = things_meant(noun, scene, matcher).await?;
     let (Some(first), Some(colors)) = (things.first(), scene.colors(&things)) else {
-        return Ok(format!("I see no {} in the picture.", noun.unwrap_or("thing that I know")));
+        return Ok(not_seen(noun.unwrap_or("thing that I know")));
     };
-    let tag = &scene.things[*first].tag;
+    let first = &scene.things[*first];
     Ok(match things.len() {
-        1 => format!("The {tag} is mostly {colors}."),
-        _ => format!("The {} are mostly {colors}.", plural(tag)),
+        1 => format!("{} is mostly {colors}.", sentence(&with_the(&first.tag))),
+        _ => format!("The {} are mostly {colors}.", plural(common(first))),
     })
 }
 
@@ -135,29 +158,33 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
     if let Some(scene) = scene {
         let things = things_called(noun, scene, matcher).await?;
         if let Some(first) = things.first() {
-            let said = counted(things.len(), &scene.things[*first].tag);
+            let said = grouped(&things, scene);
             let place = scene.place(things.iter().map(|thing| scene.things[*thing].box_px));
-            let verb = if things.len() == 1 { "is" } else { "are" };
-            return Ok(format!("Yes, there {verb} {said} {}.", place.unwrap_or("in the picture")));
+            let place = place.unwrap_or("in the picture");
+            return Ok(match things.len() {
+                1 if is_proper(&scene.things[*first].tag) => format!("Yes, {said} is {place}."),
+                1 => format!("Yes, there is {said} {place}."),
+                _ => format!("Yes, there are {said} {place}."),
+            });
         }
     }
     if let Some(heard) = heard {
         let found = matcher.entities(&format!("the {noun}"), &heard.names()).await?;
         if !found.is_empty() {
-            let said: Vec<String> = heard.labels().iter().map(|label| sound_phrase(label)).collect();
-            return Ok(format!("Yes, I hear {}.", listed(&said)));
+            return Ok(format!("Yes, I hear {}.", listed(&heard.phrases())));
         }
     }
     Ok(match (scene, heard) {
         (Some(_), Some(_)) => format!("No, I neither see nor hear {}.", with_article(noun)),
-        (Some(_), None) => format!("No, I see no {noun} in the picture."),
+        (Some(_), None) => format!("No, {}", not_seen(noun)),
+        _ if is_proper(noun) => format!("No, I do not hear {noun}."),
         _ => format!("No, I hear no {noun}."),
     })
 }
 
 async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let things = things_called(noun, scene, matcher).await?;
-    let Some(first) = things.first() else { return Ok(format!("I see no {noun} in the picture.")) };
+    let Some(first) = things.first() else { return Ok(not_seen(noun)) };
     let mut places: Vec<String> = Vec::new();
     for thing in &things {
         let place = scene.place(std::iter::once(scene.things[*thing].box_px)).unwrap_or("in the picture").to_owned();
@@ -167,7 +194,10 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
     }
     let tag = &scene.things[*first].tag;
     Ok(match things.len() {
-        1 => format!("The {tag} is {}.", listed(&places)),
+        1 => format!("{} is {}.", sentence(&with_the(tag)), listed(&places)),
+        _ if things.iter().any(|thing| scene.things[*thing].tag != *tag) => {
+            format!("{} are {}.", sentence(&grouped(&things, scene)), listed(&places))
+        }
         count => format!("The {} are {}.", counted(count, tag), listed(&places)),
     })
 }

@@ -4,6 +4,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
+use crate::grounding::taught::name::is_proper;
 use crate::media::BoxPx;
 
 /// How labels of sounds are said.
@@ -83,8 +84,11 @@ pub fn listed(items: &[String]) -> String {
     }
 }
 
-/// The noun with `a` or `an` in front: `a dog`, `an owl`, `a unicorn`.
+/// The noun with `a` or `an` in front: `a dog`, `an owl`, `a unicorn`. A proper name goes without.
 pub fn with_article(noun: &str) -> String {
+    if is_proper(noun) {
+        return noun.to_owned();
+    }
     const VOWEL_SOUND: [&str; 3] = ["hour", "honest", "heir"];
     const CONSONANT_SOUND: [&str; 5] = ["uni", "use", "eu", "one", "ukulele"];
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| noun.starts_with(prefix));
@@ -93,6 +97,37 @@ pub fn with_article(noun: &str) -> String {
     // What is always more than one, or cannot be counted, goes without.
     const BARE: [&str; 6] = ["skis", "scissors", "broccoli", "sunglasses", "jeans", "binoculars"];
     if BARE.contains(&noun) { noun.to_string() } else { format!("{} {noun}", if an { "an" } else { "a" }) }
+}
+
+/// The noun with `the` in front; a proper name goes without.
+pub fn with_the(noun: &str) -> String {
+    if is_proper(noun) { noun.to_owned() } else { format!("the {noun}") }
+}
+
+/// The text with a capital letter at its start.
+pub fn sentence(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(String::new, |first| first.to_uppercase().chain(characters).collect())
+}
+
+/// A thing that a person named, with what it is: `Rex the dog`, `our owl`, `a thermos`.
+///
+/// - `aliases`: its other names, the nearest first
+pub fn introduced(name: &str, aliases: &[String]) -> String {
+    let kind = aliases.iter().find(|alias| !is_proper(alias));
+    match kind.filter(|kind| is_proper(name) && !name.to_lowercase().ends_with(kind.as_str())) {
+        Some(kind) => format!("{name} the {kind}"),
+        None => with_article(name),
+    }
+}
+
+/// That something is not there, as a sentence: `I see no dog in the picture.`, `I do not see Rex in the picture.`
+pub fn not_seen(noun: &str) -> String {
+    if is_proper(noun) {
+        format!("I do not see {noun} in the picture.")
+    } else {
+        format!("I see no {noun} in the picture.")
+    }
 }
 
 /// The plural of an English noun, whose last word changes: `hot dog` becomes `hot dogs`.
@@ -189,6 +224,20 @@ mod tests {
         assert_eq!(with_article("unicycle"), "a unicycle");
         assert_eq!(plural("teddy bear"), "teddy bears");
         assert_eq!(listed(&["a".into(), "b".into(), "c".into()]), "a, b and c");
+    }
+
+    #[test]
+    fn names_take_no_articles() {
+        assert_eq!((with_article("Rex"), with_article("our owl")), ("Rex".into(), "our owl".into()));
+        assert_eq!(
+            (counted(1, "Élodie"), with_the("Rex"), with_the("dog")),
+            ("Élodie".into(), "Rex".into(), "the dog".into())
+        );
+        assert_eq!(introduced("Rex", &["dog".into()]), "Rex the dog");
+        assert_eq!(introduced("our owl", &["owl".into()]), "our owl");
+        assert_eq!(introduced("thermos", &["bottle".into()]), "a thermos");
+        assert_eq!(sentence("our owl is on the left."), "Our owl is on the left.");
+        assert_eq!(not_seen("Rex"), "I do not see Rex in the picture.");
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub const PICTURE_HINTS: usize = MOST_FOUND + MOST_TAGS;
 const GENERAL_SHARE: f32 = 0.25;
 
 /// A picture or a sound for the language model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Embedded {
     /// `[1, queries, hidden_size]`
     Ready(Tensor),
@@ -39,6 +39,22 @@ pub enum Embedded {
 }
 
 impl Embedded {
+    /// The same picture with other names for the things that were found in it.
+    ///
+    /// - `found`: most confident first
+    /// - `before`: how many there were
+    /// - `size`: width and height of the picture in pixels
+    pub fn with_things(&self, found: &[Found], before: usize, size: [usize; 2]) -> Self {
+        match self {
+            Self::Ready(tensor) => Self::Ready(tensor.clone()),
+            Self::View { joiner, features, hints } => {
+                let tags = hints.iter().skip(before.min(MOST_FOUND)).cloned();
+                let hints = picture_hints(found, &[], size).into_iter().chain(tags).collect();
+                Self::View { joiner: Rc::clone(joiner), features: features.clone(), hints }
+            }
+        }
+    }
+
     /// The embeddings, `[1, queries, hidden_size]`.
     ///
     /// # Errors
@@ -194,6 +210,7 @@ mod tests {
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
             score: 0.7,
             box_px,
+            taught: false,
         };
         let tag = Tag { label: "pug".into(), score: 0.05, box_px: None, kind: Some("dog".into()) };
         let things = [found("cat", &["tabby cat"]), found("poodle", &["dog"]), found("frisbee", &["ball of wool"])];

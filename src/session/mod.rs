@@ -10,6 +10,7 @@ pub mod joining;
 mod models;
 mod question;
 mod scene;
+mod teaching;
 mod turn;
 mod voter;
 
@@ -18,13 +19,15 @@ use std::rc::Rc;
 
 pub use event::{Event, Evidence, LoadProgress, Stage};
 pub use question::Question;
-pub use scene::{Heard, Scene, ShownSound, ShownThing, shown_boxes};
+pub use scene::{Heard, Scene, ShownSound, ShownThing, TaughtTag, shown_boxes};
+pub use teaching::{Subject, TaughtList, Teaching};
 
 use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::MatchMode;
 use crate::grounding::scene::Eyes;
+use crate::grounding::taught::Taught;
 use crate::host::Host;
 use crate::language::{Chat, GenerationOptions, LanguageModel};
 use crate::media::{RgbImage, Waveform};
@@ -32,6 +35,7 @@ use crate::nn::WeightSink;
 use crate::tensor::Device;
 use joining::Embedded;
 use models::Models;
+use teaching::Studied;
 use turn::{Draft, Turn};
 
 /// What the language model is told before everything else where there is a picture or a sound.
@@ -119,6 +123,8 @@ impl AskOptions {
 #[derive(Default)]
 struct Talk {
     scene: Option<Rc<Scene>>,
+    /// What the scene was before anything taught was recognised in it.
+    studied: Option<Rc<Studied>>,
     heard: Option<Rc<Heard>>,
     threads: Vec<(Topic, Chat)>,
     /// Remembers what the language model reads before it pairs phrases and things, see [`MatchMode`].
@@ -138,12 +144,13 @@ pub struct Session {
     device: Device,
     models: RefCell<Models>,
     talk: RefCell<Talk>,
+    taught: RefCell<Taught>,
 }
 
 impl Session {
     /// A session without networks, whose tensors will live on `device`.
     pub fn new(device: Device) -> Self {
-        Self { device, models: RefCell::default(), talk: RefCell::default() }
+        Self { device, models: RefCell::default(), talk: RefCell::default(), taught: RefCell::default() }
     }
 
     /// The device of the tensors.
@@ -156,6 +163,7 @@ impl Session {
     /// # Errors
     /// Those of the loader; [`Error::Unsupported`] for a part whose model is not known. Parts that were ready stay so.
     pub async fn load(&self, loader: &mut Loader<WeightSink>, events: Sink<'_>) -> Result<()> {
+        self.set_encoders(loader.manifest());
         let parts: Vec<String> = loader.manifest().parts.iter().map(|part| part.name.clone()).collect();
         for part in parts {
             let loaded = loader.load_part(&part, &mut |progress| events(Event::Load(progress.into()))).await?;
@@ -221,13 +229,15 @@ impl Session {
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
-        let found = eyes.put_together(detections, tags);
+        let studied = Studied::new(image, eyes.put_together(detections, tags));
+        let found = self.named(&studied, &*tagger, host).await?;
         let hinted = found.clone();
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });
         let total = found.len();
         events(Event::Stage { stage: Stage::Segment, done: 0, total });
         let things = eyes.outline(image, found, host).await?;
+        studied.keep_masks(&things);
         events(Event::Stage { stage: Stage::Segment, done: total, total });
         let mut scene = Scene::new(image, things);
         host.breathe().await?;
@@ -240,6 +250,7 @@ impl Session {
         events(Event::Things { things: scene.shown(), r#final: true });
         let mut talk = self.talk.borrow_mut();
         talk.scene = Some(Rc::clone(&scene));
+        talk.studied = Some(Rc::new(studied));
         talk.threads.retain(|(topic, _)| *topic == Topic::Sound);
         Ok(scene)
     }
@@ -258,21 +269,26 @@ impl Session {
             let models = self.models.borrow();
             (models.audio_joiner.clone(), models.audio_qformer.clone())
         };
-        let (tags, features, embeddings) = match ears {
+        let (tags, features, spans_s, embeddings) = match ears {
             Some(ears) => {
                 let listened = ears.listen(sound, host).await?;
                 let embeddings = joiner.map(|joiner| joining::sound(joiner, &listened, ears.labels())).transpose()?;
-                (ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS), listened.features, embeddings)
+                let tags = ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS);
+                let spans_s = listened.starts_s.iter().map(|start_s| [*start_s, start_s + listened.patch_s]).collect();
+                (tags, listened.features, spans_s, embeddings)
             }
             None => {
                 host.breathe().await?;
                 let features = encoder.encode(sound)?;
                 let embeddings = qformer.map(|qformer| qformer.forward(&features)).transpose()?.map(Embedded::Ready);
-                (Vec::new(), features, embeddings)
+                (Vec::new(), features, Vec::new(), embeddings)
             }
         };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
-        let heard = Rc::new(Heard { tags, features, duration_s: sound.duration_s() as f32, embeddings });
+        let (taught, duration_s) = (Vec::new(), sound.duration_s() as f32);
+        let mut heard = Heard { tags, taught, features, spans_s, duration_s, embeddings };
+        heard.taught = self.heard_names(&heard).await?;
+        let heard = Rc::new(heard);
         events(Event::Sounds { sounds: heard.shown() });
         let mut talk = self.talk.borrow_mut();
         talk.heard = Some(Rc::clone(&heard));
@@ -305,7 +321,7 @@ impl Session {
     /// Takes the picture out of the conversation.
     pub fn remove_image(&self) {
         let mut talk = self.talk.borrow_mut();
-        talk.scene = None;
+        (talk.scene, talk.studied) = (None, None);
         talk.threads.retain(|(topic, _)| *topic == Topic::Sound);
     }
 

@@ -32,9 +32,46 @@ pub enum Question {
 impl Question {
     /// Tells what an English question asks for; whatever is not recognised is [`Question::Open`].
     pub fn parse(text: &str) -> Self {
+        Self::parse_with(text, &[])
+    }
+
+    /// As [`parse`](Self::parse), where things may have names that a person gave them. Nouns of the result are written as
+    /// those are; they are found whatever their words, and in lower case too.
+    pub fn parse_with(text: &str, names: &[String]) -> Self {
         let lower = text.trim().to_lowercase();
-        let words: Vec<&str> =
-            lower.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-').filter(|w| !w.is_empty()).collect();
+        let lowered: Vec<String> = names.iter().map(|name| words_of(&name.to_lowercase()).join(" ")).collect();
+        let words = with_names_joined(&words_of(&lower), &lowered);
+        let is_name = |word: &str| lowered.iter().any(|name| name == word);
+        let written = |noun: String| {
+            let named = |name: &String| {
+                noun.strip_prefix(name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+            };
+            lowered.iter().position(named).map_or_else(|| noun.clone(), |at| names[at].clone())
+        };
+        const THERE: [&str; 7] = ["there", "here", "in", "on", "visible", "shown", "around"];
+        match words.as_slice() {
+            ["is", "this" | "that" | "it", name] if is_name(name) => {
+                return Question::Presence(written((*name).into()));
+            }
+            ["is", name, rest @ ..] if is_name(name) && rest.first().is_none_or(|word| THERE.contains(word)) => {
+                return Question::Presence(written((*name).into()));
+            }
+            ["who" | "which", "is", name] if is_name(name) => return Question::Place(written((*name).into())),
+            ["which", kind, "is", name] if is_name(name) && !kind.starts_with("colo") => {
+                return Question::Place(written((*name).into()));
+            }
+            _ => {}
+        }
+        match Self::parse_words(&lower, &words) {
+            Question::Color(Some(noun)) => Question::Color(Some(written(noun))),
+            Question::Presence(noun) => Question::Presence(written(noun)),
+            Question::Place(noun) => Question::Place(written(noun)),
+            Question::Count(noun) => Question::Count(written(noun)),
+            other => other,
+        }
+    }
+
+    fn parse_words(lower: &str, words: &[&str]) -> Self {
         let has = |options: &[&str]| words.iter().any(|word| options.contains(word));
         let picture = has(&["picture", "image", "photo", "photograph", "see", "seen", "scene", "look"]);
         let sound = has(&["sound", "audio", "noise", "hear", "heard", "listen", "recording"]);
@@ -105,6 +142,33 @@ impl Question {
         }
         Question::Open
     }
+}
+
+/// The words of a text in lower case.
+fn words_of(lower: &str) -> Vec<&str> {
+    lower.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '-').filter(|word| !word.is_empty()).collect()
+}
+
+/// Words with each name taken together as one; of names that begin alike the longest.
+fn with_names_joined<'a>(words: &[&'a str], names: &'a [String]) -> Vec<&'a str> {
+    let (mut joined, mut at) = (Vec::new(), 0);
+    while at < words.len() {
+        let starts_here = |name: &&String| {
+            let name: Vec<&str> = name.split(' ').collect();
+            words[at..].starts_with(&name)
+        };
+        match names.iter().filter(|name| !name.is_empty()).filter(starts_here).max_by_key(|name| name.len()) {
+            Some(name) => {
+                joined.push(name.as_str());
+                at += name.split(' ').count();
+            }
+            None => {
+                joined.push(words[at]);
+                at += 1;
+            }
+        }
+    }
+    joined
 }
 
 /// The thing that a question is about, behind its verb: `is the cup`, `has this dog`; none for `is it`.
@@ -187,5 +251,26 @@ mod tests {
             "{failures:?}, first parsed as {:?}",
             failures.first().map(|(t, _)| Question::parse(t))
         );
+    }
+
+    #[test]
+    fn names_that_were_given_are_found_in_questions() {
+        let names = ["Rex".to_owned(), "our old door bell".to_owned(), "Will".to_owned()];
+        let cases = [
+            ("Is Rex there?", Question::Presence("Rex".into())),
+            ("is rex in the picture", Question::Presence("Rex".into())),
+            ("Is this Rex?", Question::Presence("Rex".into())),
+            ("Is there Rex?", Question::Presence("Rex".into())),
+            ("Do you hear our old door bell ringing?", Question::Presence("our old door bell".into())),
+            ("Where is Will?", Question::Place("Will".into())),
+            ("Which dog is Rex?", Question::Place("Rex".into())),
+            ("What colour is Rex?", Question::Color(Some("Rex".into()))),
+            ("Is Rex a dog?", Question::Open),
+            ("Is there a wrecked car?", Question::Presence("wrecked car".into())),
+            ("What is it?", Question::Identity(None)),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Question::parse_with(text, &names), expected, "{text}");
+        }
     }
 }

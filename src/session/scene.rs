@@ -14,13 +14,16 @@ use crate::media::{BoxPx, RgbImage, named_colors};
 /// Things of one tag that are named in the facts at the most; more are said as a number.
 const MOST_GROUPS: usize = 5;
 
+/// Labels of a sound that are said at the most.
+const MOST_SAID_SOUNDS: usize = 2;
+
 /// More labels of a sound than this are not shown.
 const MOST_SHOWN_SOUNDS: usize = 4;
 
 /// A thing as it is shown before and after it is outlined.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ShownThing {
-    /// Lower-case English.
+    /// Lower-case English, or the name that a person taught.
     pub tag: String,
     /// Other names of the same thing.
     pub aliases: Vec<String>,
@@ -34,12 +37,14 @@ pub struct ShownThing {
     pub color: String,
     /// Colour behind the phrase and within the outline, `#rrggbb`.
     pub light_color: String,
+    /// Whether a person taught its name.
+    pub taught: bool,
 }
 
 /// A tag of the sound over a span of time, and how it is said.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ShownSound {
-    /// AudioSet's name of the class.
+    /// AudioSet's name of the class, or the name that a person taught.
     pub tag: String,
     /// In words: `a dog barking`.
     pub phrase: String,
@@ -49,6 +54,8 @@ pub struct ShownSound {
     pub start_s: f32,
     /// End of the span.
     pub end_s: f32,
+    /// Whether a person taught it.
+    pub taught: bool,
 }
 
 /// Boxes as they are shown before their masks are known.
@@ -56,7 +63,7 @@ pub fn shown_boxes(found: &[Found]) -> Vec<ShownThing> {
     let mut palette = Palette::default();
     found
         .iter()
-        .map(|Found { tag, aliases, score, box_px }| {
+        .map(|Found { tag, aliases, score, box_px, taught }| {
             let color = palette.color(tag);
             ShownThing {
                 tag: tag.clone(),
@@ -66,6 +73,7 @@ pub fn shown_boxes(found: &[Found]) -> Vec<ShownThing> {
                 mask: None,
                 color: color.dark_hex(),
                 light_color: color.light_hex(),
+                taught: *taught,
             }
         })
         .collect()
@@ -122,6 +130,7 @@ impl Scene {
                     mask: Some(Rle::encode(&thing.mask)),
                     color: color.dark_hex(),
                     light_color: color.light_hex(),
+                    taught: thing.taught,
                 }
             })
             .collect()
@@ -152,7 +161,10 @@ impl Scene {
     }
 
     fn group_in_words(&self, tag: &str, members: &[&Thing]) -> String {
-        let counted = facts::counted(members.len(), tag);
+        let counted = match members {
+            [thing] if thing.taught => facts::introduced(tag, &thing.aliases),
+            _ => facts::counted(members.len(), tag),
+        };
         match self.place(members.iter().map(|thing| thing.box_px)) {
             Some(place) => format!("{counted} {place}"),
             None => counted,
@@ -165,13 +177,26 @@ impl Scene {
     }
 }
 
+/// A sound that a person taught, where it is heard.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaughtTag {
+    /// Its name in place of a label, and when it is heard.
+    pub tag: SoundTag,
+    /// The broader kind.
+    pub kind: Option<String>,
+}
+
 /// The sound of a conversation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Heard {
     /// What is heard when; nothing where the encoder does not name sounds.
     pub tags: Vec<SoundTag>,
+    /// What was taught and is heard.
+    pub taught: Vec<TaughtTag>,
     /// What a Q-Former attends to.
     pub features: Features,
+    /// Begin and end of what each of the features' tokens stands for, in seconds; empty where they stand for the whole.
+    pub spans_s: Vec<[f32; 2]>,
     /// Length of the sound.
     pub duration_s: f32,
     /// The sound for the language model, where the bundle has a joiner or a Q-Former.
@@ -179,9 +204,48 @@ pub struct Heard {
 }
 
 impl Heard {
-    /// The labels worth saying, most confident first.
+    /// The labels worth saying: what was taught, then the others, most confident first. A label that is heard mainly
+    /// while something taught is heard says the same in other words, and is left out.
     pub fn labels(&self) -> Vec<&str> {
-        facts::sounds_worth_saying(&self.ranked(), 2)
+        let mut labels: Vec<&str> = Vec::new();
+        for taught in &self.taught {
+            if !labels.contains(&taught.tag.label.as_str()) && labels.len() < MOST_SAID_SOUNDS {
+                labels.push(&taught.tag.label);
+            }
+        }
+        let mut others = self.ranked();
+        others.retain(|(label, _)| !self.is_covered(label));
+        let left = MOST_SAID_SOUNDS - labels.len();
+        if left > 0 {
+            labels.extend(facts::sounds_worth_saying(&others, left));
+        }
+        labels
+    }
+
+    /// How the labels worth saying are said.
+    pub fn phrases(&self) -> Vec<String> {
+        self.labels().into_iter().map(|label| self.phrase(label)).collect()
+    }
+
+    fn phrase(&self, label: &str) -> String {
+        if self.is_taught(label) { facts::with_article(label) } else { facts::sound_phrase(label) }
+    }
+
+    fn is_taught(&self, label: &str) -> bool {
+        self.taught.iter().any(|taught| taught.tag.label == label)
+    }
+
+    /// Whether a label is heard for most of its time while something taught is.
+    fn is_covered(&self, label: &str) -> bool {
+        let (mut all, mut shared) = (0.0, 0.0);
+        for tag in self.tags.iter().filter(|tag| tag.label == label) {
+            all += tag.end_s - tag.start_s;
+            let common = self.taught.iter().map(|TaughtTag { tag: taught, .. }| {
+                (taught.end_s.min(tag.end_s) - taught.start_s.max(tag.start_s)).max(0.0)
+            });
+            shared += common.fold(0.0, f32::max);
+        }
+        all > 0.0 && shared > 0.5 * all
     }
 
     /// Labels by their mean confidence over the sound, highest first: what is heard for long counts for more than what
@@ -213,41 +277,51 @@ impl Heard {
 
     /// The sound in words, for example `a dog barking and rain falling`; none if nothing was recognised.
     pub fn facts(&self) -> Option<String> {
-        let said: Vec<String> = self.labels().iter().map(|label| facts::sound_phrase(label)).collect();
+        let said = self.phrases();
         (!said.is_empty()).then(|| facts::listed(&said))
     }
 
     /// What makes the sounds worth saying, with the labels as other names.
     pub fn names(&self) -> Vec<Names> {
         let labels = self.labels();
-        let names = labels.iter().map(|label| Names {
-            tag: facts::sound_source(label),
-            aliases: label.split(',').map(|part| part.trim().to_lowercase()).collect(),
+        let names = labels.iter().map(|label| match self.taught.iter().find(|taught| taught.tag.label == **label) {
+            Some(taught) => Names { tag: (*label).to_owned(), aliases: taught.kind.iter().cloned().collect() },
+            None => Names {
+                tag: facts::sound_source(label),
+                aliases: label.split(',').map(|part| part.trim().to_lowercase()).collect(),
+            },
         });
         names.filter(|names| !names.tag.is_empty()).collect()
     }
 
     /// The tags as they are shown.
     pub fn shown(&self) -> Vec<ShownSound> {
-        let shown = self.spans().into_iter().map(|SoundTag { label, score, start_s, end_s }| ShownSound {
-            tag: label.clone(),
-            phrase: facts::sound_phrase(label),
-            score: *score,
-            start_s: *start_s,
-            end_s: *end_s,
-        });
+        let shown =
+            self.shown_tags().into_iter().map(|(SoundTag { label, score, start_s, end_s }, taught)| ShownSound {
+                tag: label.clone(),
+                phrase: if taught { facts::with_article(label) } else { facts::sound_phrase(label) },
+                score: *score,
+                start_s: *start_s,
+                end_s: *end_s,
+                taught,
+            });
         shown.collect()
     }
 
     /// The tags as they are saved.
     pub fn exported(&self) -> Vec<ExportedSound> {
-        let exported = self.spans().into_iter().map(|SoundTag { label, score, start_s, end_s }| ExportedSound {
-            tag: label.clone(),
-            score: *score,
-            start_s: *start_s,
-            end_s: *end_s,
+        let exported = self.shown_tags().into_iter().map(|(SoundTag { label, score, start_s, end_s }, taught)| {
+            ExportedSound { tag: label.clone(), score: *score, start_s: *start_s, end_s: *end_s, taught }
         });
         exported.collect()
+    }
+
+    /// What was taught, and the spans of the other labels, each with whether it was taught, in the order of time.
+    fn shown_tags(&self) -> Vec<(&SoundTag, bool)> {
+        let taught = self.taught.iter().map(|taught| (&taught.tag, true));
+        let mut tags: Vec<(&SoundTag, bool)> = taught.chain(self.spans().into_iter().map(|tag| (tag, false))).collect();
+        tags.sort_by(|a, b| a.0.start_s.total_cmp(&b.0.start_s));
+        tags
     }
 }
 
@@ -266,7 +340,8 @@ mod tests {
         };
         let tokens = Tensor::zeros(&[1, 1, 1], &Device::Cpu).expect("one number");
         let features = Features { tokens };
-        Heard { tags: tags.iter().map(tag).collect(), features, duration_s: 5.0, embeddings: None }
+        let (tags, taught, spans_s) = (tags.iter().map(tag).collect(), Vec::new(), Vec::new());
+        Heard { tags, taught, features, spans_s, duration_s: 5.0, embeddings: None }
     }
 
     #[test]
@@ -278,5 +353,16 @@ mod tests {
         let only: Vec<String> =
             heard(&[("Animal", 0.9, 0.0, 1.0)]).shown().into_iter().map(|sound| sound.tag).collect();
         assert_eq!(only, ["Animal"]);
+    }
+
+    #[test]
+    fn what_was_taught_is_said_first_and_in_place_of_its_label() {
+        let mut ring = heard(&[("Doorbell", 0.9, 1.0, 2.0), ("Rain", 0.6, 0.0, 5.0)]);
+        let tag = SoundTag { label: "our doorbell".into(), score: 0.8, start_s: 0.9, end_s: 2.1 };
+        ring.taught = vec![TaughtTag { tag, kind: Some("doorbell".into()) }];
+        assert_eq!(ring.phrases(), ["our doorbell", "rain falling"]);
+        let shown: Vec<_> = ring.shown().into_iter().map(|sound| (sound.tag, sound.taught)).collect();
+        assert_eq!(shown[1], ("our doorbell".into(), true));
+        assert_eq!(ring.names()[0], Names { tag: "our doorbell".into(), aliases: vec!["doorbell".into()] });
     }
 }

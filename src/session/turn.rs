@@ -135,7 +135,7 @@ impl Turn<'_> {
     ) -> Result<()> {
         // BuboGPT's language model looks and listens by itself, and is asked as people ask it.
         let alone = self.session.models.borrow().reads_embeddings();
-        let kind = match Question::parse(question) {
+        let kind = match Question::parse_with(question, &self.session.taught_names()) {
             _ if alone || (scene.is_none() && heard.is_none()) => Question::Open,
             // With a picture and a sound, "what is it" means both.
             Question::Identity(None) if scene.is_some() && heard.is_some() => {

@@ -4,6 +4,7 @@ mod cache;
 mod host;
 mod session;
 mod source;
+mod taught;
 
 use js_sys::Reflect;
 use wasm_bindgen::prelude::wasm_bindgen;

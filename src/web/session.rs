@@ -12,13 +12,14 @@ use wasm_bindgen::prelude::wasm_bindgen;
 use super::cache::OpfsCache;
 use super::host::{Stop, WorkerHost};
 use super::source::HttpSource;
-use super::to_js;
+use super::{taught, to_js};
 use crate::bundle::{Cache, Loader, NoCache};
 use crate::error::{Error, Result};
+use crate::grounding::taught::Encoders;
 use crate::host::Host;
 use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
-use crate::session::{AskOptions, Event, Session};
+use crate::session::{AskOptions, Event, Session, TaughtList, Teaching};
 use crate::tensor::Device;
 use crate::tensor::gpu::Gpu;
 
@@ -38,8 +39,12 @@ struct OpenOptions {
 pub struct WebSession {
     session: Session,
     on_event: Function,
+    cache: Rc<dyn Cache>,
     /// Why nothing is kept on this device, if that is so.
     cache_fault: Option<String>,
+    encoders: Encoders,
+    /// Why what is taught could not be brought back or kept, if that is so.
+    taught_fault: RefCell<Option<String>>,
     /// Taken out while it loads.
     loader: RefCell<Option<Loader<WeightSink>>>,
     loading: Rc<Stop>,
@@ -128,6 +133,66 @@ impl WebSession {
         self.ended(id, result.await)
     }
 
+    /// Teaches one example, as the package's `TeachOptions` in snake case. Gives what is taught then.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    pub async fn teach(&self, teaching: JsValue, id: u32) -> Result<JsValue, JsValue> {
+        let host = self.begun(id);
+        let result = async {
+            let teaching: Teaching = parsed(teaching)?;
+            self.session.teach(&teaching, &host, &|event| self.tell(id, &event)).await
+        };
+        self.changed(id, result.await).await
+    }
+
+    /// Adds the classes of a document. Gives what is taught then.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = importTaught)]
+    pub async fn import_taught(&self, json: Vec<u8>, id: u32) -> Result<JsValue, JsValue> {
+        let host = self.begun(id);
+        let result = self.session.import_taught(&json, &host, &|event| self.tell(id, &event)).await;
+        self.changed(id, result).await
+    }
+
+    /// Forgets one name, or all. Gives what is taught then.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = forgetTaught)]
+    pub async fn forget_taught(&self, name: Option<String>, id: u32) -> Result<JsValue, JsValue> {
+        let host = self.begun(id);
+        let result = self.session.forget_taught(name.as_deref(), &host, &|event| self.tell(id, &event)).await;
+        self.changed(id, result).await
+    }
+
+    /// What is taught, whether more can be, and why it is not kept, if that is so.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    pub fn taught(&self) -> Result<JsValue, JsValue> {
+        #[derive(Serialize)]
+        struct Shown {
+            #[serde(flatten)]
+            list: TaughtList,
+            fault: Option<String>,
+        }
+        let fault = self.taught_fault.borrow().clone().or_else(|| self.cache_fault.clone());
+        let json = serde_wasm_bindgen::Serializer::json_compatible();
+        Shown { list: self.session.taught(), fault }.serialize(&json).map_err(JsValue::from)
+    }
+
+    /// What is taught as a document.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    #[wasm_bindgen(js_name = exportTaught)]
+    pub fn export_taught(&self) -> Result<String, JsValue> {
+        self.session.export_taught(None).map_err(|error| to_js(&error))
+    }
+
     /// Forgets the conversation, its picture and its sound.
     pub fn clear(&self) {
         self.session.clear();
@@ -166,11 +231,19 @@ impl WebSession {
         source.set_stop(Rc::clone(&loading));
         let host = Rc::new(WorkerHost::new(Rc::clone(&loading)));
         let weights_device = device.clone();
-        let loader = Loader::open(source, cache, host, move || WeightSink::new(weights_device.clone())).await?;
+        let make_sink = move || WeightSink::new(weights_device.clone());
+        let loader = Loader::open(source, Rc::clone(&cache), Rc::<WorkerHost>::clone(&host), make_sink).await?;
+        let session = Session::new(device);
+        let encoders = Encoders::of(loader.manifest());
+        session.set_encoders(loader.manifest());
+        let restored = taught::restore(cache.as_ref(), &encoders, &session, host.as_ref()).await;
         Ok(Self {
-            session: Session::new(device),
+            session,
             on_event,
+            cache,
             cache_fault,
+            encoders,
+            taught_fault: RefCell::new(restored.err().map(|error| error.to_string())),
             loader: RefCell::new(Some(loader)),
             loading,
             is_loading: Cell::new(false),
@@ -196,6 +269,14 @@ impl WebSession {
     fn ended<T>(&self, id: u32, result: Result<T>) -> Result<(), JsValue> {
         self.running.borrow_mut().remove(&id);
         result.map(|_| ()).map_err(|error| to_js(&error))
+    }
+
+    /// Ends a command that changed what is taught: keeps that, and gives it.
+    async fn changed(&self, id: u32, result: Result<TaughtList>) -> Result<JsValue, JsValue> {
+        self.ended(id, result)?;
+        let kept = taught::keep(self.cache.as_ref(), &self.encoders, &self.session).await;
+        self.taught_fault.replace(kept.err().map(|error| error.to_string()));
+        self.taught()
     }
 
     fn tell(&self, id: u32, event: &Event) {

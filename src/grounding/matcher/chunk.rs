@@ -1,5 +1,7 @@
 //! Noun phrases of an answer, found word by word, and whether the answer says that they are not there.
 
+use std::ops::Range;
+
 use super::lexicon::{LONGEST, Lexicon};
 use super::speech::{Kind, Speech};
 use super::words::{Gap, Word};
@@ -17,6 +19,8 @@ pub(super) struct Chunk {
     pub several: bool,
     /// Whether the answer says that there is none.
     pub negated: bool,
+    /// Whether it is the proper name of a thing.
+    pub name: bool,
 }
 
 /// Words that say how much or what sort there is of what follows `of`, not what it is.
@@ -35,9 +39,10 @@ fn listed(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|entry| entry == word)
 }
 
-/// Finds all noun phrases of a text, in order.
-pub(super) fn noun_phrases(words: &[Word]) -> Vec<Chunk> {
-    let mut reader = Reader { words, chunks: Vec::new(), open: None, before: Before::Nothing, negation: false };
+/// Finds all noun phrases of a text, in order. Words in `names` are proper names, whatever else they could be; each is a
+/// phrase of its own.
+pub(super) fn noun_phrases(words: &[Word], names: &[Range<usize>]) -> Vec<Chunk> {
+    let mut reader = Reader { words, names, chunks: Vec::new(), open: None, before: Before::Nothing, negation: false };
     for at in 0..words.len() {
         reader.read(at);
     }
@@ -64,6 +69,7 @@ struct Open {
 
 struct Reader<'a> {
     words: &'a [Word],
+    names: &'a [Range<usize>],
     chunks: Vec<Chunk>,
     open: Option<Open>,
     before: Before,
@@ -80,6 +86,12 @@ impl Reader<'_> {
             if matches!(word.gap, Gap::Break | Gap::Sentence) || (word.gap == Gap::Comma && starts_clause) {
                 self.negation = false;
             }
+        }
+        if let Some(name) = self.names.iter().find(|name| name.contains(&at)) {
+            if name.start == at {
+                self.read_name(name.clone());
+            }
+            return;
         }
         self.follow_negation(at);
         let kind = self.kind_here(at);
@@ -113,6 +125,20 @@ impl Reader<'_> {
                 }
             }
         }
+    }
+
+    fn read_name(&mut self, name: Range<usize>) {
+        self.close(name.start);
+        let negated = self.negation || said_to_be_absent(&self.words[name.end..]);
+        self.chunks.push(Chunk {
+            first: name.start,
+            end: name.end,
+            indefinite: false,
+            several: false,
+            negated,
+            name: true,
+        });
+        self.before = Before::Nothing;
     }
 
     /// Adjectives, and participles right after a determiner or an adjective, go with the noun that follows.
@@ -154,7 +180,8 @@ impl Reader<'_> {
             return;
         }
         let negated = (self.negation && open.indefinite) || said_to_be_absent(&self.words[end..]);
-        self.chunks.push(Chunk { first, end, indefinite: open.indefinite, several: open.several, negated });
+        let Open { indefinite, several, .. } = open;
+        self.chunks.push(Chunk { first, end, indefinite, several, negated, name: false });
         self.before = Before::Nothing;
     }
 
@@ -297,7 +324,7 @@ mod tests {
             let body: Vec<&str> = words[chunk.first..chunk.end].iter().map(|word| word.text.as_str()).collect();
             format!("{}{}", if chunk.negated { "!" } else { "" }, body.join(" "))
         };
-        noun_phrases(&words).iter().map(show).collect::<Vec<_>>().join("|")
+        noun_phrases(&words, &[]).iter().map(show).collect::<Vec<_>>().join("|")
     }
 
     #[test]
@@ -330,5 +357,27 @@ mod tests {
             .map(|(text, expected)| format!("{text:?}: {:?}, expected {expected:?}", phrases(text)))
             .collect();
         assert!(failed.is_empty(), "{failed:#?}");
+    }
+
+    #[test]
+    fn names_are_phrases_of_their_own() {
+        type Case<'a> = (&'a str, &'a [(usize, usize)], &'a [(usize, usize, bool)]);
+        let cases: [Case<'_>; 3] = [
+            (
+                "The dog Lucky is near Will's bed.",
+                &[(2, 3), (5, 6)],
+                &[(1, 2, false), (2, 3, true), (5, 6, true), (6, 7, false)],
+            ),
+            ("It is not Lucky.", &[(3, 4)], &[(3, 4, true)]),
+            ("Our old cat runs", &[(0, 3)], &[(0, 3, true)]),
+        ];
+        for (text, names, expected) in cases {
+            let words = split(text);
+            let names: Vec<Range<usize>> = names.iter().map(|(start, end)| *start..*end).collect();
+            let chunks = noun_phrases(&words, &names);
+            let found: Vec<_> = chunks.iter().map(|chunk| (chunk.first, chunk.end, chunk.name)).collect();
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(chunks[0].negated, text.contains("not"), "{text}");
+        }
     }
 }

@@ -14,6 +14,8 @@ mod pairs;
 mod speech;
 mod words;
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ pub use asked::AskedModel;
 pub use embedder::{Embedder, dot, load_tokenizer};
 pub use pairs::{MatchMode, Pairing};
 
+use super::taught::name::is_proper;
 use crate::error::Result;
 use chunk::{Chunk, noun_phrases};
 use lexicon::{LONGEST, Lexicon, Relation};
@@ -116,7 +119,7 @@ impl Matcher<'_> {
         let characters: Vec<char> = answer.chars().collect();
         let mut embedded = Embedded::new(&targets);
         let mut entities: Vec<Entity> = Vec::new();
-        for chunk in noun_phrases(&words) {
+        for chunk in noun_phrases(&words, &names_in(&words, &characters, things)) {
             if chunk.negated {
                 continue;
             }
@@ -191,6 +194,30 @@ impl Matcher<'_> {
     }
 }
 
+/// Where proper names of things stand, in order; the longer one where two overlap. A name with a capital letter is one
+/// only where it is written with it: `will` is not Will.
+fn names_in(words: &[Word], characters: &[char], things: &[Names]) -> Vec<Range<usize>> {
+    let mut spans: Vec<Range<usize>> = Vec::new();
+    for tag in things.iter().map(|thing| &thing.tag).filter(|tag| is_proper(tag)) {
+        let name = split(tag);
+        let capital = tag.chars().next().is_some_and(char::is_uppercase);
+        let found = words.windows(name.len().max(1)).enumerate().filter(|(_, window)| {
+            let written = !capital || window.first().is_some_and(|word| characters[word.start].is_uppercase());
+            written && !name.is_empty() && window.iter().map(|word| &word.text).eq(name.iter().map(|word| &word.text))
+        });
+        spans.extend(found.map(|(at, _)| at..at + name.len()));
+    }
+    spans.sort_by_key(|span| std::cmp::Reverse(span.len()));
+    let mut kept: Vec<Range<usize>> = Vec::new();
+    for span in spans {
+        if !kept.iter().any(|other| span.start < other.end && other.start < span.end) {
+            kept.push(span);
+        }
+    }
+    kept.sort_by_key(|span| span.start);
+    kept
+}
+
 fn things_of_class(targets: &[Target], class: &str) -> Vec<usize> {
     (0..targets.len()).filter(|i| targets[*i].class() == class).collect()
 }
@@ -243,6 +270,8 @@ struct Phrase {
     known: bool,
     plural: bool,
     indefinite: bool,
+    /// Whether it is a proper name.
+    name: bool,
 }
 
 impl Phrase {
@@ -250,6 +279,11 @@ impl Phrase {
         let texts: Vec<String> =
             words[chunk.first..chunk.end].iter().flat_map(|word| word.text.split('-').map(str::to_owned)).collect();
         let texts: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+        if chunk.name {
+            let text = texts.join(" ");
+            let heads = vec![text.clone()];
+            return Self { head: text.clone(), text, heads, known: true, plural: false, indefinite: false, name: true };
+        }
         let (last, modifiers) = texts.split_last().map_or(("", &[][..]), |(last, front)| (last.as_str(), front));
         let (speech, lexicon) = (Speech::get(), Lexicon::get());
         let bases = speech.noun_bases(last);
@@ -269,13 +303,18 @@ impl Phrase {
         }
         let plural = chunk.several || bases.first().is_some_and(|(_, plural)| *plural) && last != "glasses";
         let head = heads.first().cloned().unwrap_or_default();
-        Self { text: texts.join(" "), head, heads, known, plural, indefinite: chunk.indefinite }
+        Self { text: texts.join(" "), head, heads, known, plural, indefinite: chunk.indefinite, name: false }
     }
 }
 
 /// A thing's names, ready to be compared.
 struct Target {
-    /// Tag first, then aliases; base forms.
+    /// The tag.
+    class: String,
+    /// Whether the tag is a proper name: then only that name means it, and no word list knows it, so that a dog called
+    /// Daisy is no flower.
+    proper: bool,
+    /// Tag first, unless it is a proper name, then aliases; base forms.
     names: Vec<String>,
     /// Words of names that are not known as a whole.
     parts: Vec<String>,
@@ -286,7 +325,9 @@ impl Target {
         let (lexicon, speech) = (Lexicon::get(), Speech::get());
         let mut names: Vec<String> = Vec::new();
         let mut parts = Vec::new();
-        for name in std::iter::once(&thing.tag).chain(&thing.aliases).map(|name| normalize(name)) {
+        let (class, proper) = (normalize(&thing.tag), is_proper(&thing.tag));
+        let tag = (!proper).then_some(&thing.tag);
+        for name in tag.into_iter().chain(&thing.aliases).map(|name| normalize(name)) {
             if name.is_empty() && !names.is_empty() {
                 continue;
             }
@@ -301,15 +342,18 @@ impl Target {
             names.push(name.clone());
             names.extend(known.into_iter().filter(|base| *base != name));
         }
-        Self { names, parts }
+        Self { class, proper, names, parts }
     }
 
     /// The tag: things with the same are shown together.
     fn class(&self) -> &str {
-        &self.names[0]
+        &self.class
     }
 
     fn tie(&self, phrase: &Phrase) -> Option<Tie> {
+        if phrase.name {
+            return (self.proper && phrase.text == self.class).then_some(Tie::Name);
+        }
         let lexicon = Lexicon::get();
         let mut best: Option<Tie> = None;
         let mut consider = |tie: Tie| best = Some(best.map_or(tie, |known| known.min(tie)));

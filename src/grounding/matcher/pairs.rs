@@ -3,9 +3,11 @@
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::chunk::noun_phrases;
+use super::chunk::{Chunk, noun_phrases};
 use super::words::{Word, split};
-use super::{COSINE_AGAINST_LEXICON, Embedded, Entity, Matcher, Names, Phrase, Target, original, things_of_class};
+use super::{
+    COSINE_AGAINST_LEXICON, Embedded, Entity, Matcher, Names, Phrase, Target, names_in, original, things_of_class,
+};
 use crate::error::Result;
 use crate::language::grammar::SEPARATOR;
 
@@ -79,13 +81,13 @@ impl Matcher<'_> {
         if mode == MatchMode::Original {
             return Ok(highlighted(answer, &names, &reply, &targets));
         }
-        let words = split(answer);
+        let (words, characters): (_, Vec<char>) = (split(answer), answer.chars().collect());
         let mut said = said_in(&reply, &words, &names);
         if mode == MatchMode::Both {
             said.retain(|said| !known.iter().any(|entity| overlaps(entity, said, &words)));
-            said = self.believed(said, &words, &targets).await?;
+            let chunks = noun_phrases(&words, &names_in(&words, &characters, things));
+            said = self.believed(said, &words, &chunks, &targets).await?;
         }
-        let characters: Vec<char> = answer.chars().collect();
         let entity = |said: Said| {
             let (start, end) = (words[said.first_word].start, words[said.end_word - 1].end);
             let phrase = characters[start..end].iter().collect();
@@ -106,8 +108,13 @@ impl Matcher<'_> {
 
     /// Pairs whose words are a noun phrase that the answer does not deny, that no list ties to something else, and that
     /// lists or embedding find at least akin.
-    async fn believed(&self, said: Vec<Said>, words: &[Word], targets: &[Target]) -> Result<Vec<Said>> {
-        let chunks = noun_phrases(words);
+    async fn believed(
+        &self,
+        said: Vec<Said>,
+        words: &[Word],
+        chunks: &[Chunk],
+        targets: &[Target],
+    ) -> Result<Vec<Said>> {
         let mut embedded = Embedded::new(targets);
         let mut believed = Vec::new();
         for said in said {

@@ -100,6 +100,12 @@ impl Tagger for ImagenetTagger {
         Ok(self.tags(&activations.to_f32().await?, image))
     }
 
+    fn features(&self, image: &RgbImage, part: CropPx) -> Result<Option<Tensor>> {
+        let map = self.network.feature_map(&self.network.input(image, part)?)?;
+        let [_, channels, rows, columns] = map.dims_of("feature map")?;
+        map.reshape(&[channels, rows * columns])?.transpose(0, 1).map(Some) // [rows · columns, channels]
+    }
+
     async fn view(&self, image: &RgbImage) -> Result<Option<TaggerView>> {
         let map = self.network.feature_map(&self.network.input(image, CropPx::whole(image))?)?;
         let [_, channels, rows, columns] = map.dims_of("feature map")?;
@@ -126,7 +132,7 @@ fn probabilities(activations: &[f32], classes: usize) -> Vec<f32> {
 
 /// The box, 0..1 in both directions, around the places that are active together with the strongest one. The map is
 /// refined by bilinear interpolation first. `None` if the map is flat.
-fn active_box(map: &[f32], side: usize) -> Option<[f32; 4]> {
+pub(in crate::grounding) fn active_box(map: &[f32], side: usize) -> Option<[f32; 4]> {
     let fine = side * FINER;
     let place = |at: usize| {
         let x = ((at as f32 + 0.5) / FINER as f32 - 0.5).clamp(0.0, (side - 1) as f32);

@@ -11,7 +11,7 @@ use bubo_cli::bench;
 use bubo_cli::command::{self, print, summary};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
-use bubo_cli::{bundle, eval, inspect, train};
+use bubo_cli::{bundle, eval, eval_taught, inspect, teach, train};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -64,6 +64,9 @@ enum Command {
         /// How phrases are tied to things: `lexicon` (if not given), `model`, `both` or `original`.
         #[arg(long, value_parser = matching)]
         matching: Option<MatchMode>,
+        /// What was taught, as the page or `bubo teach` saved it.
+        #[arg(long)]
+        taught: Option<PathBuf>,
         /// The question; without one, what is seen and heard is printed.
         question: Option<String>,
     },
@@ -143,6 +146,8 @@ enum Command {
         #[arg(long)]
         split: Option<PathBuf>,
     },
+    /// Teach a name by an example: a picture or a part of it, or a sound; adds it to a file for `run --taught` or the page.
+    Teach(teach::Teach),
     /// Measure how often a bundle answers rightly, on sets of questions.
     Eval {
         /// Folder of the bundle.
@@ -190,6 +195,21 @@ enum Command {
         /// The set's file.
         #[arg(long)]
         out: PathBuf,
+    },
+    /// Measure how well a few examples teach.
+    EvalTaught {
+        /// Folder of the bundle.
+        #[arg(long, default_value = "bundles/bubo-mini")]
+        bundle: PathBuf,
+        /// The set; its format stands in `tools/cli/src/eval_taught.rs`.
+        #[arg(long, default_value = "tests/eval/taught.json")]
+        set: PathBuf,
+        /// Folder that the set's paths are relative to.
+        #[arg(long)]
+        root: PathBuf,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
     },
     /// Measure how fast the language model reads and answers.
     Bench {
@@ -243,6 +263,7 @@ fn main() -> anyhow::Result<ExitCode> {
             seed,
             no_evidence,
             matching,
+            taught,
             question,
         } => {
             let usual = if original { AskOptions::original() } else { AskOptions::default() };
@@ -255,7 +276,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 matching: matching.unwrap_or(usual.matching),
                 ..usual
             };
-            let request = Request { bundle, image, audio, question, overlay, json, options };
+            let request = Request { bundle, image, audio, question, overlay, json, taught, options };
             pollster::block_on(run::run(&request, device.open()?))?;
         }
         Command::Bundle { parts, trained, out } => {
@@ -293,6 +314,15 @@ fn main() -> anyhow::Result<ExitCode> {
             let set = eval::composites::make(&data, &prefix, count, seed)?;
             std::fs::write(&out, eval::composites::to_json(&set)?)?;
             eprintln!("{}: {} pictures, {} items", out.display(), set.pictures.len(), set.items.len());
+        }
+        Command::Teach(teach) => teach.run()?,
+        Command::EvalTaught { bundle, set, root, json } => {
+            let lines = eval_taught::run(&bundle, &set, &root)?;
+            if json {
+                println!("{}", serde_json::to_string(&lines)?);
+            } else {
+                print(&eval_taught::report(&lines));
+            }
         }
         Command::Bench { bundle, device, fast, tokens, json } => {
             let precision = if fast { Precision::Fast } else { Precision::default() };

@@ -27,6 +27,8 @@ pub struct Request {
     pub overlay: Option<PathBuf>,
     /// Whether one JSON object is printed instead of words.
     pub json: bool,
+    /// What was taught, as a document.
+    pub taught: Option<PathBuf>,
     /// How the question is answered.
     pub options: AskOptions,
 }
@@ -51,6 +53,9 @@ pub async fn run(request: &Request, device: Device) -> anyhow::Result<()> {
     let sound = request.audio.as_deref().map(read_sound).transpose()?;
     let session = open_session(&request.bundle, device).await?;
     let host = CommandLine::default();
+    if let Some(path) = &request.taught {
+        import_taught(&session, path).await?;
+    }
     let quiet = request.json;
     let tell = |event: Event| {
         if !quiet {
@@ -85,6 +90,16 @@ pub async fn run(request: &Request, device: Device) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Adds what a file holds to what is taught.
+///
+/// # Errors
+/// If it cannot be read, is no such document, or is one of another encoder.
+pub async fn import_taught(session: &Session, path: &Path) -> anyhow::Result<()> {
+    let json = std::fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    let imported = session.import_taught(&json, &CommandLine::default(), &|_| {}).await;
+    imported.with_context(|| path.display().to_string()).map(|_| ())
+}
+
 /// A picture file, decoded.
 ///
 /// # Errors
@@ -114,16 +129,18 @@ fn write_png(path: &Path, image: &RgbImage) -> anyhow::Result<()> {
 fn print_event(event: &Event) {
     match event {
         Event::Things { things, r#final: true } => {
-            for ShownThing { tag, aliases, score, box_px, .. } in things {
+            for ShownThing { tag, aliases, score, box_px, taught, .. } in things {
                 let [x0, y0, x1, y1] = <[f32; 4]>::from(*box_px).map(f32::round);
                 let also = if aliases.is_empty() { String::new() } else { format!(" ({})", aliases.join(", ")) };
-                eprintln!("seen   {score:.2}  {tag}{also} at {x0}, {y0} to {x1}, {y1}");
+                let by = if *taught { ", taught" } else { "" };
+                eprintln!("seen   {score:.2}  {tag}{also} at {x0}, {y0} to {x1}, {y1}{by}");
             }
         }
         Event::Sounds { sounds } => {
             for sound in sounds {
+                let by = if sound.taught { ", taught" } else { "" };
                 eprintln!(
-                    "heard  {:.2}  {} from {:.1} s to {:.1} s",
+                    "heard  {:.2}  {} from {:.1} s to {:.1} s{by}",
                     sound.score, sound.tag, sound.start_s, sound.end_s
                 );
             }

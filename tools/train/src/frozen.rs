@@ -91,9 +91,9 @@ impl Eyes {
 /// # Errors
 /// If the picture has no size.
 pub fn picture_facts(found: Vec<Found>, [width, height]: [usize; 2]) -> Result<Option<String>> {
-    let thing = |Found { tag, aliases, score, box_px }| {
+    let thing = |Found { tag, aliases, score, box_px, taught }| {
         let mask = Mask::new(1, 1, vec![false]);
-        Thing { tag, aliases, score, box_px, mask }
+        Thing { tag, aliases, score, box_px, mask, taught }
     };
     let blank = RgbImage::new(width, height, vec![0; 3 * width * height])?;
     Ok(Scene::new(&blank, found.into_iter().map(thing).collect()).facts())
