@@ -4,6 +4,7 @@ pub mod caption;
 pub mod detector;
 pub mod matcher;
 pub mod scene;
+mod second_look;
 pub mod segmenter;
 pub mod tagger;
 pub mod taught;
@@ -94,6 +95,14 @@ pub trait Tagger {
     /// # Errors
     /// Those of the engine.
     async fn view(&self, _image: &RgbImage) -> Result<Option<TaggerView>> {
+        Ok(None)
+    }
+
+    /// Tags of parts of a picture, each looked at by itself, without places; none if the tagger is not made for that.
+    ///
+    /// # Errors
+    /// Those of the engine.
+    async fn tag_parts(&self, _image: &RgbImage, _parts: &[CropPx]) -> Result<Option<Vec<Vec<Tag>>>> {
         Ok(None)
     }
 

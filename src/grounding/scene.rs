@@ -1,6 +1,7 @@
 //! From a picture to the things in it: tags, boxes and masks put together.
 
-use super::{Detection, Detector, Found, Segmenter, Tag, Tagger, Thing};
+use super::matcher::is_kind_of;
+use super::{Detection, Detector, Found, Segmenter, Tag, Tagger, Thing, second_look};
 use crate::error::Result;
 use crate::host::Host;
 use crate::media::{BoxPx, RgbImage};
@@ -23,9 +24,9 @@ const OVERRULING_ANIMAL: f32 = 0.7;
 /// Detections from here on are not renamed.
 const UNSURE_DETECTION: f32 = 0.65;
 /// An animal that only the detector sees, less sure than this, is none where the tagger is sure of something else.
-const LEAST_ANIMAL_SCORE: f32 = 0.5;
+pub(super) const LEAST_ANIMAL_SCORE: f32 = 0.5;
 /// The animals that detector and tagger both know.
-const ANIMALS: [&str; 9] = ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"];
+pub(super) const ANIMALS: [&str; 9] = ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"];
 /// Overlap with the best of these tags that such a detection must have.
 const OVERRULING_IOU: f32 = 0.4;
 /// Part of the smaller box that must be shared by a detection and a tag of its kind.
@@ -88,7 +89,12 @@ impl Eyes<'_> {
         let tags = self.tagger.tag(image).await?;
         host.breathe().await?;
         let phrases: Vec<String> = tags.iter().map(|tag| tag.label.clone()).collect();
-        Ok((self.detector.detect(image, &phrases).await?, tags))
+        let mut detections = self.detector.detect(image, &phrases).await?;
+        if !self.detector.keeps_all() {
+            host.breathe().await?;
+            detections = second_look::named_by_both(self.tagger, image, detections, &tags).await?;
+        }
+        Ok((detections, tags))
     }
 
     /// Gives things their masks.
@@ -162,7 +168,7 @@ fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
 }
 
 /// How sure the tagger is of a kind, 0..1.
-fn support(kind: &str, tags: &[Tag]) -> f32 {
+pub(super) fn support(kind: &str, tags: &[Tag]) -> f32 {
     let of_kind = tags.iter().filter(|tag| tag.label == kind || tag.kind.as_deref() == Some(kind));
     of_kind.map(|tag| tag.score).sum::<f32>().min(1.0)
 }
@@ -200,8 +206,12 @@ fn add_of_kind(found: &mut Vec<Found>, tag: Tag, kind: String, box_px: BoxPx) {
 }
 
 fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
-    let there = found.iter_mut().find(|found| found.tag == tag.label && shared(&found.box_px, &box_px) >= KIND_OVERLAP);
-    if there.is_some() {
+    let same = |found: &Found| found.tag == tag.label || is_kind_of(&tag.label, &found.tag);
+    let there = found.iter_mut().find(|found| same(found) && shared(&found.box_px, &box_px) >= KIND_OVERLAP);
+    if let Some(thing) = there {
+        if thing.tag != tag.label {
+            thing.aliases.push(tag.label);
+        }
         return;
     }
     let crowded = found.iter().any(|found| shared(&found.box_px, &box_px) >= KIND_OVERLAP);
@@ -216,7 +226,7 @@ fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
 }
 
 /// Area of overlap over the smaller area.
-fn shared(a: &BoxPx, b: &BoxPx) -> f32 {
+pub(super) fn shared(a: &BoxPx, b: &BoxPx) -> f32 {
     let common = BoxPx { x0: a.x0.max(b.x0), y0: a.y0.max(b.y0), x1: a.x1.min(b.x1), y1: a.y1.min(b.y1) };
     let smaller = a.area().min(b.area());
     if smaller > 0.0 { common.area() / smaller } else { 0.0 }

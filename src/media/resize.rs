@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::RgbImage;
+use super::{BoxPx, RgbImage};
 use crate::error::{Error, Result};
 
 /// How pixels are weighted. Both widen with the factor when a picture shrinks, so that no pixel is passed over.
@@ -47,6 +47,19 @@ impl CropPx {
     pub fn centre_square(image: &RgbImage, fraction: f64) -> Self {
         let side = ((image.width().min(image.height()) as f64 * fraction) as usize).max(1);
         Self { left: (image.width() - side) / 2, top: (image.height() - side) / 2, width: side, height: side }
+    }
+
+    /// A box and a margin around it, in whole pixels of the picture, at least one; the margin is a part of the box's sides.
+    pub fn around(image: &RgbImage, b: &BoxPx, margin: f32) -> Self {
+        let (x, y) = (margin * (b.x1 - b.x0).max(0.0), margin * (b.y1 - b.y0).max(0.0));
+        let span = |from: f32, to: f32, size: usize| {
+            let first = (from.max(0.0) as usize).min(size - 1);
+            let last = (to.max(0.0).ceil() as usize).clamp(first + 1, size);
+            (first, last - first)
+        };
+        let (left, width) = span(b.x0 - x, b.x1 + x, image.width());
+        let (top, height) = span(b.y0 - y, b.y1 + y, image.height());
+        Self { left, top, width, height }
     }
 }
 
@@ -187,6 +200,25 @@ fn cut(sum: i32) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn surroundings_stay_inside_any_picture() -> Result<()> {
+        for (width, height) in [(1, 1), (7, 300), (640, 480)] {
+            let image = RgbImage::new(width, height, vec![0; 3 * width * height])?;
+            for b in [
+                [0.0, 0.0, 1.0, 1.0],
+                [-5.0, -5.0, 1e6, 1e6],
+                [width as f32, 0.0, width as f32, 0.0],
+                [3.0, 3.0, 2.0, 2.0],
+                [0.9, 0.9, 0.95, 0.95],
+            ] {
+                let part = CropPx::around(&image, &b.into(), 0.2);
+                assert!(part.width > 0 && part.left + part.width <= width, "{b:?} {part:?}");
+                assert!(part.height > 0 && part.top + part.height <= height, "{b:?} {part:?}");
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn keeps_flat_pictures_flat_at_any_size() -> Result<()> {

@@ -209,7 +209,7 @@ impl U2Net {
         let grain = |side: usize| side / GRAIN * GRAIN;
         let most = grain(share).clamp(least_size, input_size.max(least_size));
         let side = |b: &BoxPx| {
-            let part = surroundings(image, b, margin);
+            let part = CropPx::around(image, b, margin);
             grain(part.width.max(part.height) + GRAIN - 1).clamp(least_size, most)
         };
         boxes_px.iter().map(side).collect()
@@ -220,23 +220,10 @@ impl U2Net {
     /// # Errors
     /// Those of the engine.
     pub async fn outline(&self, image: &RgbImage, box_px: &BoxPx, side: usize) -> Result<Mask> {
-        let part = surroundings(image, box_px, self.config.margin);
+        let part = CropPx::around(image, box_px, self.config.margin);
         let map = self.forward(&self.input(image, part, side)?)?.fused.to_f32().await?;
         Ok(pasted(&map, side, part, image, box_px, self.config.margin))
     }
-}
-
-/// The box and a margin around it, in whole pixels of the picture, at least one.
-fn surroundings(image: &RgbImage, b: &BoxPx, margin: f32) -> CropPx {
-    let (x, y) = (margin * (b.x1 - b.x0).max(0.0), margin * (b.y1 - b.y0).max(0.0));
-    let span = |from: f32, to: f32, size: usize| {
-        let first = (from.max(0.0) as usize).min(size - 1);
-        let last = (to.max(0.0).ceil() as usize).clamp(first + 1, size);
-        (first, last - first)
-    };
-    let (left, width) = span(b.x0 - x, b.x1 + x, image.width());
-    let (top, height) = span(b.y0 - y, b.y1 + y, image.height());
-    CropPx { left, top, width, height }
 }
 
 /// Brings a map of a part back to the picture and cuts it at half its range. What lies beyond the box by more than half
@@ -297,28 +284,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn surroundings_stay_inside_any_picture() -> Result<()> {
-        for (width, height) in [(1, 1), (7, 300), (640, 480)] {
-            let image = RgbImage::new(width, height, vec![0; 3 * width * height])?;
-            for b in [
-                [0.0, 0.0, 1.0, 1.0],
-                [-5.0, -5.0, 1e6, 1e6],
-                [width as f32, 0.0, width as f32, 0.0],
-                [3.0, 3.0, 2.0, 2.0],
-            ] {
-                let part = surroundings(&image, &b.into(), 0.2);
-                assert!(part.width > 0 && part.left + part.width <= width, "{b:?} {part:?}");
-                assert!(part.height > 0 && part.top + part.height <= height, "{b:?} {part:?}");
-            }
-        }
-        Ok(())
-    }
-
-    #[test]
     fn maps_come_back_where_they_were_taken() -> Result<()> {
         let image = RgbImage::new(100, 80, vec![0; 24_000])?;
         let b = BoxPx::from([20.0, 10.0, 60.0, 50.0]);
-        let part = surroundings(&image, &b, 0.0);
+        let part = CropPx::around(&image, &b, 0.0);
         // The left half of the crop is the thing.
         let map: Vec<f32> = (0..64 * 64).map(|at| if at % 64 < 32 { 1.0 } else { 0.0 }).collect();
         let mask = pasted(&map, 64, part, &image, &b, 0.0);

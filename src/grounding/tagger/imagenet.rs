@@ -100,6 +100,24 @@ impl Tagger for ImagenetTagger {
         Ok(self.tags(&activations.to_f32().await?, image))
     }
 
+    async fn tag_parts(&self, image: &RgbImage, parts: &[CropPx]) -> Result<Option<Vec<Vec<Tag>>>> {
+        if parts.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
+        let inputs = parts.iter().map(|part| self.network.input(image, *part)).collect::<Result<Vec<_>>>()?;
+        let input = Tensor::concat(&inputs.iter().collect::<Vec<_>>(), 0)?; // [parts, 3, side, side]
+        let activations = self.network.class_activations(&self.network.feature_map(&input)?)?.to_f32().await?;
+        let of_part = |activations: &[f32]| {
+            let scores = probabilities(activations, self.labels.len());
+            let mut tags = self.best_tags(scores.into_iter(), activations, image);
+            tags.retain(|tag| tag.score >= LEAST_SCORE);
+            // Places would be of the part, not of the picture.
+            tags.iter_mut().for_each(|tag| tag.box_px = None);
+            tags
+        };
+        Ok(Some(activations.chunks(activations.len() / parts.len()).map(of_part).collect()))
+    }
+
     fn features(&self, image: &RgbImage, part: CropPx) -> Result<Option<Tensor>> {
         let map = self.network.feature_map(&self.network.input(image, part)?)?;
         let [_, channels, rows, columns] = map.dims_of("feature map")?;
