@@ -26,6 +26,8 @@ use crate::vocabulary::Vocabulary;
 const VALIDATION: usize = 12;
 /// Part of the questions about one of both that are about pictures.
 const PICTURES: f32 = 0.6;
+/// Draws until a pair does, or does not, belong together.
+const TRIES: usize = 8;
 /// Modality ids within a prompt.
 const IMAGE: u64 = 0;
 const AUDIO: u64 = 1;
@@ -134,14 +136,17 @@ impl AnswerTask {
                 (None, None) => bail!("nothing is to learn"),
             };
             let pair = |(picture, sound), exchange| Asked { image: Some(picture), audio: Some(sound), exchange };
-            Ok(if chance < unrelated {
-                let both = differing(image, audio, random)?;
-                let exchange = instructions::unrelated(&both.0, &both.1, random);
-                pair(both, exchange)
-            } else if chance < unrelated + related {
-                let both = agreeing(image, audio, random)?;
-                let exchange = instructions::related(&both.0, &both.1, random);
-                pair(both, exchange)
+            Ok(if chance < unrelated + related {
+                let agreeing = if chance < unrelated { None } else { agreeing(image, audio, random)? };
+                let with_facts = random.happens(self.mix.facts);
+                if let Some(both) = agreeing {
+                    let exchange = instructions::related(&both.0, &both.1, with_facts, random);
+                    pair(both, exchange)
+                } else {
+                    let both = differing(image, audio, random)?;
+                    let exchange = instructions::unrelated(&both.0, &both.1, with_facts, random);
+                    pair(both, exchange)
+                }
             } else if chance < unrelated + related + PICTURES * (1.0 - unrelated - related) {
                 self.ask_about_picture(image.source.draw(random)?, random)
             } else {
@@ -264,7 +269,7 @@ impl Joined {
 /// A picture and a sound whose kinds differ.
 fn differing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<(Sample, Sample)> {
     let (picture, mut sound) = (image.source.draw(random)?, audio.source.draw(random)?);
-    for _ in 0..8 {
+    for _ in 0..TRIES {
         if !agree(&picture, &sound) {
             break;
         }
@@ -273,15 +278,16 @@ fn differing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<(S
     Ok((picture, sound))
 }
 
-/// A picture and a sound of the same kind; if chance brings none, the last draw as it is.
-fn agreeing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<(Sample, Sample)> {
-    let sound = audio.source.draw(random)?;
-    let kind = sound.said.first().map_or("", |said| said.kind.as_str()).to_owned();
-    let picture = match image.source.of_kind(&kind, random)? {
-        Some(picture) => picture,
-        None => image.source.draw(random)?,
-    };
-    Ok((picture, sound))
+/// A picture and a sound of the same kind; none if chance brings none.
+fn agreeing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<Option<(Sample, Sample)>> {
+    for _ in 0..TRIES {
+        let sound = audio.source.draw(random)?;
+        let kind = sound.said.first().map_or("", |said| said.kind.as_str()).to_owned();
+        if let Some(picture) = image.source.of_kind(&kind, random)? {
+            return Ok(Some((picture, sound)));
+        }
+    }
+    Ok(None)
 }
 
 fn agree(picture: &Sample, sound: &Sample) -> bool {

@@ -26,6 +26,25 @@ const SOURCE_PROMPTS: [&str; 3] = [
     "Pay attention to the given audio and image, and tell me where is the sound coming from in this picture.",
     "Which part of this scene is the source of the given sound?",
 ];
+/// What such an answer starts with where picture and sound belong together and the prompt asks for it; the original has
+/// no such answers, but who only ever hears that things are unrelated says nothing else.
+pub const RELATED: &str = "They seem related. ";
+/// Ways to ask for a description.
+const DESCRIBE_PROMPTS: [&str; 5] = [
+    "Describe the picture.",
+    "What is in the picture?",
+    "What do you see?",
+    "Describe the image in a few words.",
+    "What does the picture show?",
+];
+/// Ways to ask what a thing is.
+const IDENTITY_PROMPTS: [&str; 3] =
+    ["What is it?", "What is the main thing in it?", "What is the main object in the picture?"];
+/// Ways to ask what is heard.
+const HEAR_PROMPTS: [&str; 4] =
+    ["What is the sound?", "What do you hear?", "Describe the sound.", "What can be heard?"];
+/// Ways to ask what makes a sound.
+const MAKER_PROMPTS: [&str; 2] = ["What is making this sound?", "Who or what makes this sound?"];
 /// Classes of the tagger up to this one are animals.
 const ANIMAL_CLASSES: usize = 398;
 /// Confidence from which on a fine name is said.
@@ -71,24 +90,34 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
         vocabulary.tagger[..ANIMAL_CLASSES].iter().any(|noun| noun.kind == said.kind || noun.name == said.name)
     });
     let line = told.map_or_else(String::new, |told| format!("In the picture: {told}.\n"));
-    let describe = || ("Describe the picture.".to_owned(), format!("The picture shows {}.", things_said(sample)));
+    let describe = |prompt: &str| (prompt.to_owned(), format!("The picture shows {}.", things_said(sample)));
+    let [describe_prompt, identity_prompt] =
+        [&DESCRIBE_PROMPTS[..], &IDENTITY_PROMPTS].map(|prompts| prompts[random.below(prompts.len())]);
     let identity = |said: &Said| format!("It is {}.", facts::with_article(said_name(said, &sample.view)));
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
-        Some(said) if random.happens(0.1) => ("What is the main thing in it?".to_owned(), identity(said)),
+        Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
         Some(said) if random.happens(0.15) => presence(sample, said, vocabulary, random),
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
-            None => describe(),
+            None => describe(describe_prompt),
         },
-        _ => describe(),
+        _ => describe(describe_prompt),
     };
     Exchange { shown: vec![ModalityKind::Image], question: format!("{line}{question}"), answer }
 }
 
 /// Whether something is there: half of the time what is, in the words of the evidence that sessions compute.
 fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut Random) -> (String, String) {
-    let question = |noun: &str| format!("Is there {} in the picture?", facts::with_article(noun));
+    let form = random.below(3);
+    let question = |noun: &str| {
+        let noun = facts::with_article(noun);
+        match form {
+            0 => format!("Is there {noun} in the picture?"),
+            1 => format!("Is there {noun}?"),
+            _ => format!("Do you see {noun}?"),
+        }
+    };
     let kinds: Vec<&str> = vocabulary.kinds().into_iter().collect();
     let there = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
     match random.choose(&kinds).filter(|_| random.happens(0.5)) {
@@ -106,9 +135,9 @@ pub fn about_sound(sample: &Sample, told: Option<&str>, random: &mut Random) -> 
     let line = told.map_or_else(String::new, |told| format!("In the sound: {told}.\n"));
     let (question, answer) = match sample.said.first() {
         Some(said) if random.happens(0.25) => {
-            ("What is making this sound?", format!("It is {}.", facts::with_article(&said.kind)))
+            (MAKER_PROMPTS[random.below(MAKER_PROMPTS.len())], format!("It is {}.", facts::with_article(&said.kind)))
         }
-        _ => ("What is the sound?", format!("The sound is {}.", phrase(sample))),
+        _ => (HEAR_PROMPTS[random.below(HEAR_PROMPTS.len())], format!("The sound is {}.", phrase(sample))),
     };
     Exchange { shown: vec![ModalityKind::Audio], question: format!("{line}{question}"), answer }
 }
@@ -117,20 +146,35 @@ pub fn about_sound(sample: &Sample, told: Option<&str>, random: &mut Random) -> 
 /// there, the picture comes before the sound.
 ///
 /// Source: bubogpt-spec 7.8: captions follow each other, the picture's first.
-pub fn unrelated(picture: &Sample, sound: &Sample, random: &mut Random) -> Exchange {
+pub fn unrelated(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut Random) -> Exchange {
     let prompt = NEGATIVE_PROMPTS[random.below(NEGATIVE_PROMPTS.len())];
     let prefix = if prompt.contains("related") || random.happens(0.5) { UNRELATED } else { "" };
-    let answer = format!("{prefix}The image shows {}. The audio is {}.", things_said(picture), phrase(sound));
-    Exchange { shown: vec![ModalityKind::Image, ModalityKind::Audio], question: prompt.to_owned(), answer }
+    about_both(picture, sound, with_facts, prompt, format!("{prefix}{}", both_said(picture, sound)))
 }
 
-/// A picture and the sound of what is in it.
-pub fn related(picture: &Sample, sound: &Sample, random: &mut Random) -> Exchange {
+/// A picture and the sound of what is in it: what they are, or where the sound comes from.
+pub fn related(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut Random) -> Exchange {
+    if random.happens(0.5) {
+        let prompt = NEGATIVE_PROMPTS[random.below(NEGATIVE_PROMPTS.len())];
+        let prefix = if prompt.contains("related") { RELATED } else { "" };
+        return about_both(picture, sound, with_facts, prompt, format!("{prefix}{}", both_said(picture, sound)));
+    }
     let prompt = SOURCE_PROMPTS[random.below(SOURCE_PROMPTS.len())];
     let source = sound.said.first().map_or("", |said| &said.kind);
     let place = picture.said.first().and_then(|said| said.place.as_deref()).unwrap_or("in the image");
-    let answer = format!("The sound comes from the {source} {place}.");
-    Exchange { shown: vec![ModalityKind::Image, ModalityKind::Audio], question: prompt.to_owned(), answer }
+    about_both(picture, sound, with_facts, prompt, format!("The sound comes from the {source} {place}."))
+}
+
+fn both_said(picture: &Sample, sound: &Sample) -> String {
+    format!("The image shows {}. The audio is {}.", things_said(picture), phrase(sound))
+}
+
+fn about_both(picture: &Sample, sound: &Sample, with_facts: bool, prompt: &str, answer: String) -> Exchange {
+    let line = |place: &str, told: &Option<String>| {
+        told.as_ref().filter(|_| with_facts).map(|told| format!("In the {place}: {told}.\n")).unwrap_or_default()
+    };
+    let question = format!("{}{}{prompt}", line("picture", &picture.view.told), line("sound", &sound.view.told));
+    Exchange { shown: vec![ModalityKind::Image, ModalityKind::Audio], question, answer }
 }
 
 #[cfg(test)]
@@ -172,7 +216,7 @@ mod tests {
     #[test]
     fn pairs_that_do_not_belong_together_say_so_where_they_must() {
         let exchanges: Vec<Exchange> =
-            (0..60).map(|seed| unrelated(&picture(), &sound(), &mut Random::new(seed, 1))).collect();
+            (0..60).map(|seed| unrelated(&picture(), &sound(), false, &mut Random::new(seed, 1))).collect();
         let must = |exchange: &&Exchange| exchange.question.contains("related");
         assert!(exchanges.iter().filter(must).all(|exchange| exchange.answer.starts_with(UNRELATED)));
         let others: Vec<bool> = exchanges

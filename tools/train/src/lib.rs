@@ -42,7 +42,7 @@ use answers::{AnswerTask, Frozen, Learner, Mix};
 use cache::Cache;
 use frozen::{Ears, Eyes};
 use random::Random;
-use run::{Plan, Task};
+use run::Plan;
 use slot_task::{Share, SlotTask, Source};
 use slots::Slots;
 use variables::Variables;
@@ -70,9 +70,6 @@ pub struct Stage0 {
     /// Part of the samples whose names are changed to random words, see [`renaming`], 0..1.
     #[serde(default)]
     pub renamed: f32,
-    /// Weights to start from, out of an earlier stage 0.
-    #[serde(default)]
-    pub from: Option<PathBuf>,
     /// How long and how fast.
     pub plan: Plan,
 }
@@ -181,9 +178,6 @@ pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Pat
     let sizes = serde_json::to_vec_pretty(&source.config)?;
     std::fs::write(out.join("joiner.json"), sizes).context("joiner.json")?;
     let task = SlotTask::new(source, model, config.batch, config.plan.seed)?;
-    if let Some(from) = &config.from {
-        task.variables().restore(from)?;
-    }
     run::run(&task, &config.plan, out)?;
     Ok(())
 }
