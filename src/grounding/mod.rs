@@ -4,7 +4,7 @@ pub mod caption;
 pub mod detector;
 pub mod matcher;
 pub mod scene;
-mod second_look;
+pub mod second_look;
 pub mod segmenter;
 pub mod tagger;
 pub mod taught;

@@ -63,7 +63,7 @@ fn best_name(tags: &[Tag]) -> Option<(String, f32)> {
 ///
 /// # Errors
 /// Those of the tagger.
-pub(super) async fn named_by_both(
+pub async fn named_by_both(
     tagger: &dyn Tagger,
     image: &RgbImage,
     detections: Vec<Detection>,

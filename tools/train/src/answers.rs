@@ -64,6 +64,9 @@ pub struct Learner {
 pub struct Mix {
     /// Part of the questions with the facts told in words, 0..1.
     pub facts: f32,
+    /// Part of the questions with facts that are shown something else than what the facts tell, 0..1.
+    #[serde(default)]
+    pub misled: f32,
     /// Part of the batches that are pairs which do not belong together; with both modalities only.
     #[serde(default)]
     pub unrelated: f32,
@@ -112,16 +115,30 @@ struct Joined {
 }
 
 impl AnswerTask {
-    fn ask_about_picture(&self, sample: Sample, random: &mut Random) -> Asked {
-        let told = if random.happens(self.mix.facts) { sample.view.told.clone() } else { None };
+    fn ask_about_picture(&self, learner: &Learner, random: &mut Random) -> Result<Asked> {
+        let sample = learner.source.draw(random)?;
+        let told = self.told(&sample, random);
         let exchange = instructions::about_picture(&sample, told.as_deref(), &self.vocabulary, random);
-        Asked { image: Some(sample), audio: None, exchange }
+        Ok(Asked { image: Some(self.shown(learner, sample, told.is_some(), random)?), audio: None, exchange })
     }
 
-    fn ask_about_sound(&self, sample: Sample, random: &mut Random) -> Asked {
-        let told = if random.happens(self.mix.facts) { sample.view.told.clone() } else { None };
+    fn ask_about_sound(&self, learner: &Learner, random: &mut Random) -> Result<Asked> {
+        let sample = learner.source.draw(random)?;
+        let told = self.told(&sample, random);
         let exchange = instructions::about_sound(&sample, told.as_deref(), random);
-        Asked { image: None, audio: Some(sample), exchange }
+        Ok(Asked { image: None, audio: Some(self.shown(learner, sample, told.is_some(), random)?), exchange })
+    }
+
+    /// The facts in words, if chance has it so and they are true of the sample.
+    fn told(&self, sample: &Sample, random: &mut Random) -> Option<String> {
+        let is_told = random.happens(self.mix.facts);
+        sample.view.told.clone().filter(|told| is_told && sample.is_told_by(told))
+    }
+
+    /// What is shown with a question whose facts are told: now and then something else, so that words count for more than
+    /// embeddings where they differ.
+    fn shown(&self, learner: &Learner, sample: Sample, is_told: bool, random: &mut Random) -> Result<Sample> {
+        if is_told && random.happens(self.mix.misled) { learner.source.draw(random) } else { Ok(sample) }
     }
 
     /// A batch of one kind of question, as the original's batches are.
@@ -131,8 +148,8 @@ impl AnswerTask {
         let mut ask = |_| -> Result<Asked> {
             let (image, audio) = match (&self.image, &self.audio) {
                 (Some(image), Some(audio)) => (image, audio),
-                (Some(image), None) => return Ok(self.ask_about_picture(image.source.draw(random)?, random)),
-                (None, Some(audio)) => return Ok(self.ask_about_sound(audio.source.draw(random)?, random)),
+                (Some(image), None) => return self.ask_about_picture(image, random),
+                (None, Some(audio)) => return self.ask_about_sound(audio, random),
                 (None, None) => bail!("nothing is to learn"),
             };
             let pair = |(picture, sound), exchange| Asked { image: Some(picture), audio: Some(sound), exchange };
@@ -148,9 +165,9 @@ impl AnswerTask {
                     pair(both, exchange)
                 }
             } else if chance < unrelated + related + PICTURES * (1.0 - unrelated - related) {
-                self.ask_about_picture(image.source.draw(random)?, random)
+                self.ask_about_picture(image, random)?
             } else {
-                self.ask_about_sound(audio.source.draw(random)?, random)
+                self.ask_about_sound(audio, random)?
             })
         };
         (0..self.batch).map(&mut ask).collect()

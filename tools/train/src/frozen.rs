@@ -5,6 +5,7 @@ use bubo::encoders::joiner::{self, Hint, spread};
 use bubo::encoders::yamnet::Yamnet;
 use bubo::grounding::detector::nanodet::NanoDet;
 use bubo::grounding::scene::combined;
+use bubo::grounding::second_look::named_by_both;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
 use bubo::grounding::{Detector, Found, Tagger, Thing};
 use bubo::media::{Mask, RgbImage, Waveform};
@@ -79,7 +80,9 @@ impl Eyes {
     pub fn look(&self, image: &RgbImage) -> Result<View> {
         let size = [image.width(), image.height()];
         let tags = block_on(self.tagger.tag(image))?;
-        let found = combined(block_on(self.detector.detect(image, &[]))?, tags);
+        let detections = block_on(self.detector.detect(image, &[]))?;
+        let detections = block_on(named_by_both(&self.tagger, image, detections, &tags))?;
+        let found = combined(detections, tags);
         let view = block_on(self.tagger.view(image))?.context("the tagger has no features")?;
         let hints = picture_hints(&found, &view.tags, size);
         Ok(View { features: block_on(view.features.to_f32())?, hints, told: picture_facts(found, size)? })

@@ -47,6 +47,9 @@ use slot_task::{Share, SlotTask, Source};
 use slots::Slots;
 use variables::Variables;
 
+/// Folder of cached views; another one whenever something else is made of a picture or a sound.
+const VIEWS: &str = "views-2";
+
 /// Pictures or sounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -131,23 +134,22 @@ pub fn source(
     data: &Path,
     share: Share,
     output_width: usize,
-    tokenizer: &Tokenizer,
 ) -> Result<Source> {
     let vocabulary = vocabulary::Vocabulary::new()?;
     let (roots, pictures, sounds) = prepare::examples(&data.join("packages"), &vocabulary)?;
-    let cache = Cache::new(&data.join("views"))?;
+    let cache = Cache::new(&data.join(VIEWS))?;
     match modality {
         Modality::Image => {
             let eyes = Eyes::load(loader)?;
             let config = eyes.joiner_config(output_width)?;
             let seen = prepare::pictures(&roots, &pictures, &eyes, &cache)?;
-            Source::new(config, eyes.classifier, seen, share, &[], tokenizer)
+            Source::new(config, eyes.classifier, seen, share, &[])
         }
         Modality::Audio => {
             let ears = Ears::load(loader)?;
             let seen = prepare::sounds(&roots, &sounds, &ears, &vocabulary, &cache)?;
             let config = ears.joiner_config(output_width)?;
-            Source::new(config, ears.classifier, seen, share, &ears.labels, tokenizer)
+            Source::new(config, ears.classifier, seen, share, &ears.labels)
         }
     }
 }
@@ -169,7 +171,7 @@ pub fn stage0(config: &Stage0, loader: &mut WeightLoader, data: &Path, out: &Pat
     let model = language(loader)?;
     let width = model.llama.config().hidden_size;
     let share = Share { simulated: config.simulated, renamed: config.renamed };
-    let source = source(config.modality, loader, data, share, width, &model.tokenizer)?;
+    let source = source(config.modality, loader, data, share, width)?;
     let count = |split| source.seen.iter().filter(|seen| seen.split == split).count();
     let [training, validation, test] =
         [examples::Split::Training, examples::Split::Validation, examples::Split::Test].map(count);
@@ -206,7 +208,7 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
     let mut learner = |start: &Option<Start>, modality, prefix| -> Result<Option<Learner>> {
         let Some(Start { from, simulated, renamed }) = start else { return Ok(None) };
         let share = Share { simulated: *simulated, renamed: *renamed };
-        let source = source(modality, loader, data, share, width, &plain.tokenizer)?;
+        let source = source(modality, loader, data, share, width)?;
         let own = Variables::joiner(&source.config, &vec![0.0; width], 1.0, &mut Random::new(0, 0))?;
         own.restore(&from.join("weights.safetensors"))?;
         let joiner = Joiner::load(&source.config, &own.weights()?)?;

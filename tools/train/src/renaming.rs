@@ -1,52 +1,50 @@
-//! Other words for the names in a sample, in hints and answers alike: so hints are read rather than known by heart, and
-//! words that training never saw pass as well as those that it did.
+//! Other names for what is in a sample, in hints and answers alike: so hints are read rather than known by heart, and names
+//! that training never saw pass as well as those that it did, also those of several tokens.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use bubo::language::Tokenizer;
+use serde::Deserialize;
 
+use crate::examples::is_test_kind;
 use crate::random::Random;
 use crate::slot_task::Sample;
 use crate::slots::Said;
 
-/// Words to choose from: enough that none is learnt by heart, few enough that telling them apart is quick.
-const WORDS: usize = 2000;
-/// Shortest word.
-const LEAST_LETTERS: usize = 3;
-/// Words of a name at the most; each is one token, and a kind has two.
+/// Words of a name at the most.
 const MOST_WORDS: usize = 2;
 
-/// Words that names can be changed to.
+/// Names that names can be changed to.
 #[derive(Debug, Clone)]
 pub struct Renaming {
-    words: Vec<String>,
+    names: Vec<String>,
 }
 
 impl Renaming {
-    /// Random words of the tokeniser that are one token each; the same ones every time.
+    /// The names of things that the matcher knows, of one or two words, without those of kinds that are kept for the test.
     ///
     /// # Errors
-    /// If the tokeniser has none.
-    pub fn new(tokenizer: &Tokenizer) -> Result<Self> {
-        let mut words: Vec<String> = (0..tokenizer.vocabulary_size() as u32)
-            .filter_map(|id| String::from_utf8(tokenizer.bytes_of(id)?).ok())
-            .filter_map(|text| text.strip_prefix(' ').map(str::to_owned))
-            .filter(|word| word.len() >= LEAST_LETTERS && word.bytes().all(|byte| byte.is_ascii_lowercase()))
-            .collect();
-        ensure!(!words.is_empty(), "the tokeniser has no words of one token");
-        let mut random = Random::new(0, 0);
-        for at in 0..words.len().min(WORDS) {
-            let other = at + random.below(words.len() - at);
-            words.swap(at, other);
+    /// If the list, which is part of the program, is damaged.
+    pub fn new() -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Things {
+            things: BTreeMap<String, String>,
         }
-        words.truncate(WORDS);
-        Ok(Self { words })
+        let Things { things } = serde_json::from_str(include_str!("../../../assets/words/things.json"))?;
+        let is_plain =
+            |name: &String| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b' ' || byte == b'-');
+        let is_kept = |name: &String| name.split([' ', '-']).any(is_test_kind) || is_test_kind(name);
+        let names: Vec<String> = things
+            .into_keys()
+            .filter(|name| is_plain(name) && name.split(' ').count() <= MOST_WORDS && !is_kept(name))
+            .collect();
+        ensure!(!names.is_empty(), "the list of things has no names");
+        Ok(Self { names })
     }
 
-    /// All words, for a table of what can be said.
-    pub fn words(&self) -> &[String] {
-        &self.words
+    /// All names, for a table of what can be said.
+    pub fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Gives every kind and name of the sample another one, the same wherever it stands, if the hints have all that is to
@@ -61,12 +59,7 @@ impl Renaming {
         }
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         let mut rename = |name: &mut String| {
-            let new = names.entry(name.clone()).or_insert_with(|| {
-                let count = 1 + random.below(MOST_WORDS);
-                let words: Vec<&str> =
-                    (0..count).map(|_| self.words[random.below(self.words.len())].as_str()).collect();
-                words.join(" ")
-            });
+            let new = names.entry(name.clone()).or_insert_with(|| self.names[random.below(self.names.len())].clone());
             name.clone_from(new);
         };
         for hint in &mut sample.view.hints {
@@ -89,8 +82,15 @@ mod tests {
     use crate::frozen::View;
 
     #[test]
+    fn kinds_that_are_kept_for_the_test_stay_unseen() {
+        let renaming = Renaming::new().unwrap();
+        assert!(renaming.names().len() > 1000, "{}", renaming.names().len());
+        assert!(renaming.names().iter().all(|name| !is_test_kind(name.rsplit(' ').next().unwrap())));
+    }
+
+    #[test]
     fn a_name_stays_one_name() {
-        let renaming = Renaming { words: ["lamp", "road", "seven", "blue", "often"].map(str::to_owned).into() };
+        let renaming = Renaming { names: ["lamp", "road", "seven", "blue", "often"].map(str::to_owned).into() };
         let hint = |kind: &str, name: &str| Hint {
             kind: kind.into(),
             name: name.into(),

@@ -33,6 +33,13 @@ pub struct Sample {
     pub said: Vec<Said>,
 }
 
+impl Sample {
+    /// Whether facts in words name all that there is to say.
+    pub fn is_told_by(&self, told: &str) -> bool {
+        self.said.iter().all(|said| told.contains(&said.kind) || told.contains(&said.name))
+    }
+}
+
 /// Parts of the samples, 0..1.
 #[derive(Debug, Clone, Copy)]
 pub struct Share {
@@ -69,14 +76,13 @@ impl Source {
     /// - `labels`: names of the audio encoder's classes; empty for pictures
     ///
     /// # Errors
-    /// If the labels that are part of the program are damaged, or the tokeniser has no words.
+    /// If the labels that are part of the program are damaged, or the list of things is.
     pub fn new(
         config: Config,
         classifier: (Vec<f32>, Vec<f32>),
         seen: Vec<Seen>,
         share: Share,
         labels: &[String],
-        tokenizer: &Tokenizer,
     ) -> Result<Self> {
         let vocabulary = Vocabulary::new()?;
         let known = |nouns: &[Noun]| (0..nouns.len()).filter(|class| !is_test_kind(&nouns[*class].kind)).collect();
@@ -87,7 +93,7 @@ impl Source {
         });
         let sound_classes = sound_classes.collect();
         let training = (0..seen.len()).filter(|at| seen[*at].split == Split::Training).collect();
-        let (labels, renaming) = (labels.to_vec(), Renaming::new(tokenizer)?);
+        let (labels, renaming) = (labels.to_vec(), Renaming::new()?);
         Ok(Self { config, classifier, seen, share, renaming, vocabulary, labels, allowed, sound_classes, training })
     }
 
@@ -212,8 +218,8 @@ impl Source {
             nouns.map(|noun| said_of(noun, places[0])).collect()
         };
         all.extend(self.seen.iter().flat_map(|seen| self.real(seen).said));
-        let word = |word: &String| Said { kind: word.clone(), name: String::new(), place: None };
-        all.extend(self.renaming.words().iter().map(word));
+        let renamed = |name: &String| Said { kind: name.clone(), name: name.clone(), place: None };
+        all.extend(self.renaming.names().iter().map(renamed));
         all.extend(places.map(|place| Said { kind: String::new(), name: String::new(), place: Some(place.into()) }));
         all.iter().map(|said| slot_tokens(tokenizer, Some(said), !self.is_sound(), nothing)).collect()
     }

@@ -144,7 +144,7 @@ fn count(
     let failure = || format!("{}{}{} -> {said}", files[0], files[1], item.question());
     match item {
         Item::Describe { accept, also, things, .. } => {
-            scores.add("describe: main thing named", names(said, accept), failure);
+            scores.add("describe: main thing named", names(said, accept) || known.names_closer(said, accept), failure);
             let there: Vec<&String> =
                 accept.iter().chain(also).chain(things.iter().flat_map(|thing| &thing.accept)).collect();
             for thing in known.named(said) {
@@ -171,7 +171,9 @@ fn count(
             }
         }
         Item::Sound { accept, .. } => scores.add("sound: source named", names(said, accept), failure),
-        Item::What { accept, .. } => scores.add("what is it", names(said, accept), failure),
+        Item::What { accept, .. } => {
+            scores.add("what is it", names(said, accept) || known.names_closer(said, accept), failure);
+        }
         Item::Question { accept, .. } => scores.add("other questions", names(said, accept), failure),
         Item::There { there, .. } => {
             let kind = if *there { "is there a …: it is" } else { "is there a …: it is not" };

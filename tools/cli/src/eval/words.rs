@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bubo::grounding::matcher::is_kind_of;
 use bubo_train::vocabulary::Vocabulary;
 
 use super::set::Place;
@@ -65,6 +66,11 @@ impl Known {
         Self(nouns.flat_map(|noun| [&noun.name, &noun.kind]).map(|name| plain(name).trim().to_owned()).collect())
     }
 
+    /// Whether an answer names a known thing that is a kind of one of the words: a German shepherd is a dog.
+    pub fn names_closer(&self, answer: &str, words: &[String]) -> bool {
+        self.named(answer).iter().any(|thing| words.iter().any(|word| is_kind_of(thing, word)))
+    }
+
     /// Known things that an answer names, without those that are part of a longer name.
     pub fn named(&self, answer: &str) -> Vec<String> {
         let plain_answer = plain(answer);
@@ -92,6 +98,15 @@ mod tests {
         assert!(names("There are two Dogs.", &accept) && names("a hot dog", &accept));
         assert!(!names("a dogma, a hotdog stand", &accept));
         assert!(names("a glass", &["glass".to_owned()]) && names("a bus", &["bus".to_owned()]));
+    }
+
+    #[test]
+    fn who_says_more_closely_says_it_too() {
+        let known = Known::new(&Vocabulary::new().unwrap());
+        let accept = ["dog".to_owned()];
+        assert!(known.names_closer("The picture shows a German shepherd in the middle.", &accept));
+        assert!(!known.names_closer("The picture shows an animal.", &accept));
+        assert!(!known.names_closer("The picture shows a tabby cat.", &accept));
     }
 
     #[test]
