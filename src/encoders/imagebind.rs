@@ -146,6 +146,11 @@ impl ImageBindAudio {
         &self.config
     }
 
+    /// How a sound becomes spectrograms.
+    pub fn input_config(&self) -> &ClipConfig {
+        self.mel.config()
+    }
+
     /// Spectrograms of the clips of a sound, `[clips, 1, bands, frames]`.
     ///
     /// # Errors

@@ -41,11 +41,19 @@ impl ProjectedQFormer {
         })
     }
 
+    /// What the queries read, before the projector: `[1, queries, hidden_size]`.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] if the features are those of another encoder.
+    pub fn queries(&self, features: &Features) -> Result<Tensor> {
+        self.qformer.forward(&features.tokens)
+    }
+
     /// Embeddings for the language model, `[1, queries, projector_width]`.
     ///
     /// # Errors
     /// [`crate::Error::Shape`] if the features are those of another encoder.
     pub fn forward(&self, features: &Features) -> Result<Tensor> {
-        self.projector.forward(&self.qformer.forward(&features.tokens)?)
+        self.projector.forward(&self.queries(features)?)
     }
 }

@@ -146,6 +146,22 @@ impl Weights {
         Self { map: Rc::new(WeightMap { weights, ..WeightMap::default() }), prefix: self.prefix.clone() }
     }
 
+    /// These weights on one of candle's devices, quantised ones as f32: for training there.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on the GPU engine, which does not train; those of the device.
+    pub fn on_candle(&self, device: &candle_core::Device) -> Result<Self> {
+        let moved = self.map.weights.iter().map(|(name, weight)| {
+            let weight = match weight {
+                Weight::Tensor(tensor) => Weight::Tensor(tensor.on_candle(device)?),
+                Weight::Matrix(matrix) => Weight::Matrix(Rc::new(matrix.on_candle(device)?)),
+            };
+            Ok((name.clone(), weight))
+        });
+        let map = WeightMap { weights: moved.collect::<Result<_>>()?, ..WeightMap::default() };
+        Ok(Self { map: Rc::new(map), prefix: self.prefix.clone() })
+    }
+
     /// The view one level further down: `weights.pp("layers").pp(3)` sees `layers.3.…`.
     pub fn pp(&self, name: impl std::fmt::Display) -> Self {
         Self { map: Rc::clone(&self.map), prefix: format!("{}{name}.", self.prefix) }

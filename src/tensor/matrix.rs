@@ -57,6 +57,18 @@ impl Matrix {
         self
     }
 
+    /// The same matrix, as f32, on one of candle's devices: for training there.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on the GPU engine, which does not train; those of the device.
+    pub fn on_candle(&self, device: &candle_core::Device) -> Result<Self> {
+        let repr = match &self.repr {
+            MatrixRepr::Cpu(matrix) => MatrixRepr::Cpu(matrix.on_candle(device)?),
+            MatrixRepr::Gpu(_) => return Err(Error::Unsupported("training from weights on the GPU engine".into())),
+        };
+        Ok(Self { rows: self.rows, cols: self.cols, repr })
+    }
+
     /// Outputs of the layer, or number of embeddings.
     pub fn rows(&self) -> usize {
         self.rows

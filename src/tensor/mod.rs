@@ -125,9 +125,20 @@ impl Tensor {
         })
     }
 
-    /// Takes a candle tensor (f32 or u32, on the CPU): how training joins in with its variables.
+    /// Takes a candle tensor (f32 or u32): how training joins in with its variables.
     pub fn from_candle(tensor: candle_core::Tensor) -> Self {
         Self { repr: Repr::Cpu(cpu::CpuTensor::from_candle(tensor)) }
+    }
+
+    /// The same numbers on one of candle's devices: for training there.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] on the GPU engine, which does not train; those of the device.
+    pub fn on_candle(&self, device: &candle_core::Device) -> Result<Self> {
+        match &self.repr {
+            Repr::Cpu(tensor) => Ok(Self { repr: Repr::Cpu(tensor.on_candle(device)?) }),
+            Repr::Gpu(_) => Err(Error::Unsupported("training from tensors on the GPU engine".into())),
+        }
     }
 
     /// The candle tensor below a tensor of the CPU engine; `None` on the GPU.

@@ -1,7 +1,7 @@
 //! The CPU engine: candle's tensors, with kernels of its own that are fast in WebAssembly.
 //!
-//! A tensor that takes part in training (candle tracks it) goes through operations that candle can differentiate
-//! (`plain`); all others go through the kernels. Tensors without elements never reach either.
+//! A tensor that takes part in training (candle tracks it, or it lies on another of candle's devices) goes through operations
+//! that candle can differentiate (`plain`); all others go through the kernels. Tensors without elements never reach either.
 
 mod kernels;
 mod plain;
@@ -36,6 +36,19 @@ pub(crate) enum CpuMatrix {
         /// Of the activations.
         precision: Precision,
     },
+}
+
+impl CpuMatrix {
+    /// The same numbers, as f32, on one of candle's devices.
+    pub(crate) fn on_candle(&self, device: &Device) -> Result<Self> {
+        let numbers = match self {
+            Self::Dense(weight) => weight.clone(),
+            Self::Quantized { packed, .. } => {
+                Tensor::from_vec(packed.dequantize(), (packed.rows(), packed.cols()), &Device::Cpu)?
+            }
+        };
+        Ok(Self::Dense(numbers.to_device(device)?))
+    }
 }
 
 /// Weights of a convolution.
@@ -123,7 +136,12 @@ impl CpuTensor {
 
     /// Zeros of that shape and of this tensor's type.
     fn zeros_like(&self, dims: &[usize]) -> Result<Self> {
-        Ok(Self(Tensor::zeros(dims, self.0.dtype(), &Device::Cpu)?))
+        Ok(Self(Tensor::zeros(dims, self.0.dtype(), self.0.device())?))
+    }
+
+    /// The same numbers on one of candle's devices.
+    pub(crate) fn on_candle(&self, device: &Device) -> Result<Self> {
+        Ok(Self(self.0.to_device(device)?))
     }
 
     /// A copy of the numbers, changed in place.
@@ -147,9 +165,9 @@ impl CpuTensor {
     }
 }
 
-/// Whether candle must see the operation, to differentiate it.
+/// Whether candle must see the operation: to differentiate it, or since no kernel here reaches the numbers.
 fn tracked<'a>(tensors: impl IntoIterator<Item = &'a CpuTensor>) -> bool {
-    tensors.into_iter().any(|tensor| tensor.0.track_op())
+    tensors.into_iter().any(|tensor| tensor.0.track_op() || !tensor.0.device().is_cpu())
 }
 
 impl EngineTensor for CpuTensor {
@@ -178,6 +196,9 @@ impl EngineTensor for CpuTensor {
     }
 
     async fn to_f32(&self) -> Result<Vec<f32>> {
+        if !self.0.device().is_cpu() {
+            return Ok(self.0.flatten_all()?.to_vec1()?);
+        }
         with_f32(&self.0, <[f32]>::to_vec)
     }
 
@@ -231,7 +252,8 @@ impl EngineTensor for CpuTensor {
         if count(&dims) == 0 {
             return self.zeros_like(&dims);
         }
-        Ok(Self(self.0.contiguous()?.index_select(&ids.0.contiguous()?, axis)?))
+        let ids = ids.0.contiguous()?.to_device(self.0.device())?;
+        Ok(Self(self.0.contiguous()?.index_select(&ids, axis)?))
     }
 
     fn write_at(&self, source: &Self, axis: usize, start: usize) -> Result<()> {

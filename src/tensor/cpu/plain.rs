@@ -73,7 +73,7 @@ pub(super) fn attention(
         let hidden: Vec<f32> = (0..query_count)
             .flat_map(|i| (0..key_count).map(move |j| if j > start + i { f32::NEG_INFINITY } else { 0.0 }))
             .collect();
-        scores = scores.broadcast_add(&Tensor::from_vec(hidden, (query_count, key_count), &Device::Cpu)?)?;
+        scores = scores.broadcast_add(&Tensor::from_vec(hidden, (query_count, key_count), query.device())?)?;
     }
     let shares = candle_nn::ops::softmax(&scores, D::Minus1)?.reshape((batch * heads, query_count, key_count))?;
     shares.matmul(&repeat(value)?)?.reshape((batch, heads, query_count, ()))
@@ -82,7 +82,8 @@ pub(super) fn attention(
 pub(super) fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor, start: usize) -> Result<Tensor> {
     let (_, _, seq, dim) = x.dims4()?;
     let (a, b) = (x.narrow(3, 0, dim / 2)?, x.narrow(3, dim / 2, dim / 2)?);
-    let (cos, sin) = (cos.narrow(0, start, seq)?, sin.narrow(0, start, seq)?);
+    let here = |table: &Tensor| table.narrow(0, start, seq)?.to_device(x.device());
+    let (cos, sin) = (here(cos)?, here(sin)?);
     let first = (a.broadcast_mul(&cos)? - b.broadcast_mul(&sin)?)?;
     let second = (b.broadcast_mul(&cos)? + a.broadcast_mul(&sin)?)?;
     Tensor::cat(&[first, second], 3)
@@ -142,7 +143,11 @@ pub(super) fn frozen_linear(
     let mut dims = front.to_vec();
     dims.push(weight.dims()[0]);
     let rows = x.reshape((front.iter().product::<usize>(), cols[0]))?.contiguous()?;
-    let mut out = rows.apply_op1(FrozenProduct { weight })?;
+    let mut out = if rows.device().is_cpu() {
+        rows.apply_op1(FrozenProduct { weight })?
+    } else {
+        rows.matmul(&weight.to_device(rows.device())?.t()?)?
+    };
     if let Some(bias) = bias {
         out = out.broadcast_add(bias)?;
     }

@@ -84,11 +84,14 @@ enum Command {
     },
     /// Convert checkpoints to a bundle: public ones of the paper's system, or one of bubo-mini with --part.
     Convert(command::Convert),
-    /// Join bundles of some parts each into one.
+    /// Join bundles of some parts each into one, or put what was trained into a bundle of the paper's system.
     Join {
         /// Folders of the bundles.
         #[arg(required = true)]
         bundles: Vec<PathBuf>,
+        /// Folder with the Q-Formers and projectors that `bubo train` made of the paper's system.
+        #[arg(long)]
+        trained: Option<PathBuf>,
         /// Folder of the new bundle.
         #[arg(long)]
         out: PathBuf,
@@ -124,13 +127,16 @@ enum Command {
         /// What is taught.
         #[arg(value_enum)]
         stage: train::Stage,
-        /// Configuration, JSON; `tools/train/configs` has those of bubo-mini.
+        /// Configuration, JSON; `tools/train/configs` has those of bubo-mini and of the paper's system.
         #[arg(long)]
         config: PathBuf,
         /// Bundle with the frozen parts.
         #[arg(long, default_value = "bundles/bubo-mini")]
         bundle: PathBuf,
-        /// Folder for fetched packages and cached features.
+        /// Where to compute.
+        #[arg(long, value_enum, default_value_t)]
+        device: train::TrainingDevice,
+        /// Folder for fetched packages and cached features; for the paper's system, with the data sets.
         #[arg(long)]
         data: PathBuf,
         /// Folder for weights, checkpoints and curves. A run that was stopped goes on from its checkpoint.
@@ -284,8 +290,8 @@ fn main() -> anyhow::Result<ExitCode> {
             summary(&manifest, &out, if built { "built" } else { "is up to date" });
         }
         Command::Convert(convert) => return convert.run(),
-        Command::Join { bundles, out, name } => {
-            summary(&bundle::join(&bundles, &out, &name, "")?, &out, "built");
+        Command::Join { bundles, trained, out, name } => {
+            summary(&bundle::join(&bundles, trained.as_deref(), &out, &name, "")?, &out, "built");
         }
         Command::Plan(plan) => return plan.run(),
         Command::Synth(synth) => return synth.run(),
@@ -293,7 +299,9 @@ fn main() -> anyhow::Result<ExitCode> {
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);
         }
-        Command::Train { stage, config, bundle, data, out } => train::run(stage, &config, &bundle, &data, &out)?,
+        Command::Train { stage, config, bundle, device, data, out } => {
+            train::run(stage, &config, &bundle, device, &data, &out)?;
+        }
         Command::Data { data, split } => print(&train::data(&data, split.as_deref())?),
         Command::Eval { bundle, sets, root, device, no_facts, no_embeddings, no_evidence, compare, json } => {
             let session = pollster::block_on(run::open_session(&bundle, device.open()?))?;

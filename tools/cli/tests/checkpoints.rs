@@ -769,7 +769,8 @@ fn joined_bundles_hold_the_same_bytes() {
     let target = Some(Quantization { scheme: Scheme::Q4_1, fit: Fit::Range });
     convert(&sources, &seen, target).expect("they belong together");
     convert(&[llama_folder(folder.path())], &spoken, None).expect("a LLaMA");
-    let manifest = bundle::join(&[spoken.clone(), seen.clone()], &out, "bubogpt-7b", "").expect("different parts");
+    let manifest =
+        bundle::join(&[spoken.clone(), seen.clone()], None, &out, "bubogpt-7b", "").expect("different parts");
     let parts: Vec<&str> = manifest.parts.iter().map(|part| part.name.as_str()).collect();
     assert_eq!(parts, ["image_encoder", "image_qformer", "audio_qformer", "language"]);
     for (from, part, name, dims) in
@@ -784,6 +785,6 @@ fn joined_bundles_hold_the_same_bytes() {
     let before = Manifest::parse(&std::fs::read(seen.join("bundle.json")).expect("a bundle")).expect("a manifest");
     assert_eq!(bytes(&before, 0), bytes(&manifest, 0));
     assert!(manifest.licences.iter().any(|licence| licence.part == "language" && licence.spdx == "LicenseRef-LLaMA"));
-    let error = bundle::join(&[seen.clone(), seen], &out, "twice", "").expect_err("the same parts");
+    let error = bundle::join(&[seen.clone(), seen], None, &out, "twice", "").expect_err("the same parts");
     assert!(format!("{error:#}").contains("image_encoder"), "{error:#}");
 }

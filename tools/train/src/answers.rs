@@ -2,21 +2,21 @@
 //! addition.
 //!
 //! Prompts are written and tokenised by the code that inference runs. The loss is the cross-entropy of the answer's tokens
-//! and of the token that ends it. Sequences are padded on the right: causal attention never sees the padding, so no mask is
-//! needed and positions are plain.
+//! and of the token that ends it.
 
 use anyhow::{Context, Result, bail, ensure};
 use bubo::encoders::joiner::Joiner;
 use bubo::language::{ChatSettings, Item, Llama, Message, Modality, ModalityKind, Part, Role, Sequence, Tokenizer};
 use bubo::session::SYSTEM;
 use bubo::tensor::{Device as Engine, Tensor as BuboTensor};
-use candle_core::{D, Device, Tensor};
+use candle_core::Tensor;
 
 use crate::examples::Split;
 use crate::frozen::View;
 use crate::instructions::{self, Exchange};
 use crate::random::Random;
 use crate::run::Task;
+use crate::sequences::{Row, answer_logits, answer_loss, share_right};
 use crate::slot_task::{Sample, Source, join, targets};
 use crate::slots::Slots;
 use crate::variables::Variables;
@@ -213,22 +213,11 @@ impl AnswerTask {
     fn answer_logits(&self, asked: &[Asked], joined: &Joined) -> Result<(Tensor, Vec<u32>)> {
         let prompts =
             asked.iter().map(|asked| self.model.prompt(&asked.exchange, joined)).collect::<Result<Vec<_>>>()?;
-        let longest = prompts.iter().map(|(items, _)| items.len()).max().unwrap_or(0);
-        let (mut rows, mut places, mut wanted) = (Vec::new(), Vec::new(), Vec::new());
-        for (at, (items, answer)) in prompts.iter().enumerate() {
-            // The last token of the answer predicts nothing, so it need not be read.
-            let first = items.len() - answer.len();
-            places.extend((0..answer.len()).map(|index| (at * longest + first + index) as u32));
-            wanted.extend_from_slice(answer);
-            rows.push(self.model.embed(items, joined, at)?.pad_with_zeros(0, 0, longest - items.len())?);
-        }
-        let hidden = self.model.llama.forward(&BuboTensor::from_candle(Tensor::stack(&rows, 0)?), None)?;
-        let hidden = hidden.as_candle().context("training runs on the processor")?;
-        let (batch, seq, width) = hidden.dims3()?;
-        let places = Tensor::from_vec(places, wanted.len(), &Device::Cpu)?;
-        let chosen = hidden.reshape((batch * seq, width))?.index_select(&places, 0)?;
-        let logits = self.model.llama.logits(&BuboTensor::from_candle(chosen))?;
-        Ok((logits.as_candle().context("training runs on the processor")?.clone(), wanted))
+        let rows = prompts
+            .into_iter()
+            .enumerate()
+            .map(|(at, (items, answer))| Ok(Row { embedded: self.model.embed(&items, joined, at)?, answer }));
+        answer_logits(&self.model.llama, rows.collect::<Result<_>>()?)
     }
 }
 
@@ -321,8 +310,7 @@ impl Task for AnswerTask {
         let asked = self.draw(random)?;
         let joined = self.joined(&asked)?;
         let (logits, wanted) = self.answer_logits(&asked, &joined)?;
-        let wanted = Tensor::from_vec(wanted.clone(), wanted.len(), &Device::Cpu)?;
-        let loss = candle_nn::loss::cross_entropy(&logits, &wanted)?;
+        let loss = answer_loss(&logits, &wanted)?;
         match self.slot_loss(&asked, &joined)?.filter(|_| self.mix.slots > 0.0) {
             Some(slots) => Ok((loss + slots * self.mix.slots)?),
             None => Ok(loss),
@@ -356,9 +344,7 @@ impl Task for AnswerTask {
                 continue;
             }
             let (logits, wanted) = self.answer_logits(&asked, &self.joined(&asked)?)?;
-            let best = logits.detach().argmax(D::Minus1)?.to_vec1::<u32>()?;
-            let right = best.iter().zip(&wanted).filter(|(a, b)| a == b).count();
-            scores.push((name.to_owned(), right as f64 / wanted.len() as f64));
+            scores.push((name.to_owned(), share_right(&logits, &wanted)?));
         }
         Ok(scores)
     }

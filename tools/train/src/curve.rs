@@ -68,7 +68,7 @@ impl Curve {
         out
     }
 
-    /// Loss in grey on its own scale, scores from 0 to 1 in colours.
+    /// Loss in grey on its own scale, scores from 0 to 1 in colours, scores that are losses on the loss' scale.
     fn svg(&self) -> String {
         let last = self.rows.last().map_or(1, |row| row.step).max(1) as f64;
         let most = self.rows.iter().map(|row| row.loss).fold(1e-9, f32::max);
@@ -90,11 +90,16 @@ impl Curve {
             let color = COLORS[index % COLORS.len()];
             let scored = self.rows.iter().filter_map(|row| {
                 let (_, score) = row.scores.iter().find(|(found, _)| found == name)?;
-                Some((x(row.step), y(f64::from(*score))))
+                let full = if name.ends_with("loss") { most } else { 1.0 };
+                Some((x(row.step), y(f64::from(*score / full))))
             });
             out += &line(&scored.collect::<Vec<_>>(), color, 2.0);
-            let at = MARGIN + 160.0 + 90.0 * index as f64;
-            let _ = writeln!(out, "<text x='{at}' y='20' fill='{color}'>{name}</text>");
+            // A few names in a line, many below each other.
+            let (left, top) = match self.score_names().len() {
+                0..=5 => (MARGIN + 160.0 + 90.0 * index as f64, 20.0),
+                _ => (WIDTH - MARGIN - 180.0, 20.0 + 14.0 * index as f64),
+            };
+            let _ = writeln!(out, "<text x='{left}' y='{top}' fill='{color}'>{name}</text>");
         }
         let axis = [(MARGIN, y(1.0)), (MARGIN, y(0.0)), (WIDTH - MARGIN, y(0.0))];
         out += &line(&axis, "black", 1.0);

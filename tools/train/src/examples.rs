@@ -40,7 +40,7 @@ const TEST_SHARE: u64 = 8;
 const VALIDATION_SHARE: u64 = 12;
 
 /// FNV-1a: where a name falls must stay the same for ever.
-fn place(text: &str) -> u64 {
+pub(crate) fn place(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
 

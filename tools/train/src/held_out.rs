@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-/// All sets; a test compares this with the folder.
+/// All sets but those of `ELSEWHERE`; a test compares this with the folder.
 const SETS: [(&str, &str); 5] = [
     ("fresh.json", include_str!("../../../tests/eval/fresh.json")),
     ("pairs.json", include_str!("../../../tests/eval/pairs.json")),
@@ -15,6 +15,10 @@ const SETS: [(&str, &str); 5] = [
     ("sounds.json", include_str!("../../../tests/eval/sounds.json")),
     ("stamps.json", include_str!("../../../tests/eval/stamps.json")),
 ];
+/// Sets that hold nothing out: the things that `eval-taught` teaches are compared by frozen encoders, and all that is drawn
+/// in the composites is of kinds that are kept for the test.
+#[cfg(test)]
+const ELSEWHERE: [&str; 2] = ["composites.json", "taught.json"];
 const PARTS: &str = include_str!("../../parts.json");
 
 /// Files within packages, by package.
@@ -69,6 +73,7 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/eval");
         let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let sets: BTreeSet<String> = names.filter(|name| name.ends_with(".json")).collect();
+        let sets: BTreeSet<String> = sets.into_iter().filter(|name| !ELSEWHERE.contains(&name.as_str())).collect();
         assert_eq!(sets, SETS.iter().map(|(name, _)| (*name).to_owned()).collect());
     }
 

@@ -11,7 +11,7 @@ use crate::vocabulary::Vocabulary;
 
 /// The original's prompts for pairs that do not belong together, without the marks of what is shown, which stands before
 /// them. Source: bubogpt @ 17c72b5, prompts/alignment_audio_image_neg.txt.
-const NEGATIVE_PROMPTS: [&str; 5] = [
+pub const NEGATIVE_PROMPTS: [&str; 5] = [
     "Please describe the image and audio respectively.",
     "What is the audio and the image?",
     "Please provide a detailed description of the sound and the image.",
@@ -21,7 +21,7 @@ const NEGATIVE_PROMPTS: [&str; 5] = [
 /// What such an answer starts with: always where the prompt asks for it, else half of the time.
 pub const UNRELATED: &str = "They seem unrelated. ";
 /// The original's prompts for the source of a sound: prompts/alignment_audio_image_region.txt.
-const SOURCE_PROMPTS: [&str; 3] = [
+pub const SOURCE_PROMPTS: [&str; 3] = [
     "Please find the source that emits the given sound in this image.",
     "Pay attention to the given audio and image, and tell me where is the sound coming from in this picture.",
     "Which part of this scene is the source of the given sound?",

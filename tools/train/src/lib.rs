@@ -5,8 +5,11 @@
 //! - stage 1: one modality, through the frozen language model
 //! - stage 2: instructions about pictures, sounds and both, with pairs that do not belong together
 //!
+//! All this for `bubo-mini`; `paper` has stages 1 and 2 of the paper's own system.
+//!
 //! The models are those that inference runs; candle differentiates them, since their weights are its variables.
 
+pub mod accelerator;
 pub mod answers;
 pub mod cache;
 pub mod canvas;
@@ -19,11 +22,13 @@ pub mod instructions;
 pub mod naming;
 pub mod optimizer;
 pub mod packages;
+pub mod paper;
 pub mod prepare;
 pub mod random;
 pub mod renaming;
 pub mod run;
 pub mod scenes;
+pub mod sequences;
 pub mod slot_task;
 pub mod slots;
 pub mod variables;
@@ -159,8 +164,17 @@ pub fn source(
 /// # Errors
 /// If the bundle has none.
 pub fn language(loader: &mut WeightLoader) -> Result<LanguageModel> {
+    language_on(loader, &candle_core::Device::Cpu)
+}
+
+/// As [`language`], on one of candle's devices: quantised weights become f32 on any but the processor.
+///
+/// # Errors
+/// If the bundle has none; those of the device.
+pub fn language_on(loader: &mut WeightLoader, device: &candle_core::Device) -> Result<LanguageModel> {
     let part = pollster::block_on(loader.load_part("language", &mut |_| {}))?;
-    Ok(LanguageModel::load(&part.config, &part.weights, part.file("tokenizer.json")?)?)
+    let weights = if device.is_cpu() { part.weights.clone() } else { part.weights.on_candle(device)? };
+    Ok(LanguageModel::load(&part.config, &weights, part.file("tokenizer.json")?)?)
 }
 
 /// Runs stage 0: `data` holds packages and cached views, `out` gets weights, checkpoints and curves.

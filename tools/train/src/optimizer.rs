@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 /// Of the moments, and added to the root of the second one: PyTorch's defaults, as in the original.
@@ -107,7 +107,7 @@ impl AdamW {
                 let direction = f64::from(*first) / corrections.0 / ((f64::from(*second) / corrections.1).sqrt() + EPS);
                 *number = (f64::from(*number) * kept - rate * direction) as f32;
             }
-            variable.set(&Tensor::from_vec(numbers, variable.shape(), &Device::Cpu)?)?;
+            variable.set(&Tensor::from_vec(numbers, variable.shape(), variable.device())?)?;
         }
         Ok(norm)
     }
@@ -115,6 +115,8 @@ impl AdamW {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+
     use super::*;
 
     fn schedule() -> Schedule {

@@ -149,6 +149,21 @@ impl Variables {
         Self { by_name: own.collect() }
     }
 
+    /// These on one of candle's devices.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn on_device(self, device: &Device) -> Result<Self> {
+        let moved = self.by_name.into_iter();
+        let moved = moved.map(|(name, own)| Ok((name, Var::from_tensor(&own.to_device(device)?)?)));
+        Ok(Self { by_name: moved.collect::<Result<_>>()? })
+    }
+
+    /// These with `prefix` before their names.
+    pub fn behind(self, prefix: &str) -> Self {
+        Self { by_name: self.by_name.into_iter().map(|(name, own)| (format!("{prefix}{name}"), own)).collect() }
+    }
+
     /// Writes all variables to a safetensors file.
     ///
     /// # Errors
@@ -178,7 +193,7 @@ impl Variables {
         for (name, variable) in &self.by_name {
             let tensor = found.get(name).with_context(|| format!("{} has no {name}", path.display()))?;
             ensure!(tensor.dims() == variable.dims(), "{name} is {:?} in {}", tensor.dims(), path.display());
-            variable.set(&tensor.to_dtype(DType::F32)?)?;
+            variable.set(&tensor.to_dtype(DType::F32)?.to_device(variable.device())?)?;
         }
         Ok(())
     }

@@ -1,15 +1,19 @@
-//! The gradient path, from an answer's loss through a frozen language model with a low-rank addition and a joiner to the
-//! joiner's variables, against finite differences.
+//! The gradient path, from an answer's loss through a frozen language model to what learns before it, against finite
+//! differences: through a low-rank addition and a joiner of `bubo-mini`, and through the paper's Q-Former and
+//! projector.
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do, it fails at")]
 
 use std::collections::BTreeMap;
 
+use bubo::encoders::Features;
 use bubo::encoders::joiner::{self, HINT_NUMBERS, HINT_TOKENS, Joiner};
+use bubo::encoders::projector::{self, ProjectedQFormer};
 use bubo::language::{Llama, llama};
 use bubo::nn::{WeightMap, Weights};
 use bubo::tensor::{Device, Tensor};
 use bubo_train::random::Random;
+use bubo_train::sequences::{Row, answer_logits, answer_loss};
 use bubo_train::variables::Variables;
 
 const WIDTH: usize = 16;
@@ -110,17 +114,17 @@ impl Chain {
     }
 }
 
-#[test]
-fn gradients_are_differences() {
-    let chain = Chain::new();
-    let gradients = chain.loss().backward().unwrap();
+/// Holds the gradient of every variable but those that `has_none` picks against differences of the loss, and says how
+/// many there were.
+fn compare(
+    variables: &BTreeMap<String, candle_core::Var>,
+    has_none: impl Fn(&str) -> bool,
+    loss: impl Fn() -> candle_core::Tensor,
+) -> usize {
+    let gradients = loss().backward().unwrap();
     let mut random = Random::new(5, 0);
     let (mut checked, mut failures) = (0, Vec::new());
-    for (name, variable) in &chain.variables {
-        // A bias of the keys moves all scores of a query alike, and softmax does not see that.
-        if name.ends_with(".key.bias") || name == "Qformer.bert.encoder.layer.0.attention.self.query.bias" {
-            continue;
-        }
+    for (name, variable) in variables.iter().filter(|(name, _)| !has_none(name)) {
         let Some(gradient) = gradients.get(variable) else {
             failures.push(format!("{name} has no gradient"));
             continue;
@@ -136,7 +140,7 @@ fn gradients_are_differences() {
             variable
                 .set(&candle_core::Tensor::from_vec(moved, variable.shape(), &candle_core::Device::Cpu).unwrap())
                 .unwrap();
-            chain.loss().to_scalar::<f32>().unwrap()
+            loss().to_scalar::<f32>().unwrap()
         };
         // Small beside the variable itself, which a norm may follow; two steps, to take the curvature's part out.
         let norm = numbers.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -151,5 +155,56 @@ fn gradients_are_differences() {
         }
     }
     assert!(failures.is_empty(), "{failures:#?}");
+    checked
+}
+
+#[test]
+fn gradients_are_differences() {
+    let chain = Chain::new();
+    // A bias of the keys moves all scores of a query alike, and softmax does not see that.
+    let has_none =
+        |name: &str| name.ends_with(".key.bias") || name == "Qformer.bert.encoder.layer.0.attention.self.query.bias";
+    let checked = compare(&chain.variables, has_none, || chain.loss());
     assert!(checked > 40, "{checked}");
+}
+
+/// Cross-attention in the first of two layers, as in BLIP-2; answers of several tokens, in sequences of several
+/// lengths.
+#[test]
+fn gradients_reach_the_papers_qformer_through_answers() {
+    let mut random = Random::new(12, 0);
+    let config: projector::Config =
+        serde_json::from_value(serde_json::json!({"hidden_size": 8, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "intermediate_size": 12, "num_query_token": 3, "encoder_width": 6,
+        "cross_attention_freq": 2, "projector_width": WIDTH}))
+        .unwrap();
+    let listing = Weights::listing(BTreeMap::new()).unwrap();
+    ProjectedQFormer::load(&config, &listing).unwrap();
+    let mut variables = Variables::default();
+    for (name, asked) in listing.asked() {
+        let offset = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+        let numbers = (0..asked.dims.iter().product()).map(|_| offset + 0.3 * random.normal()).collect();
+        variables.insert(name, numbers, &asked.dims).unwrap();
+    }
+    let qformer = ProjectedQFormer::load(&config, &variables.weights().unwrap()).unwrap();
+    let llama = Llama::load(&llama_config(), &frozen(&mut random)).unwrap();
+    let features: Vec<f32> = (0..2 * 5 * 6).map(|_| random.normal()).collect();
+    let tokens = Tensor::from_f32(&features, &[2, 5, 6], &Device::Cpu).unwrap();
+    let loss = || {
+        let joined = qformer.forward(&Features { tokens: tokens.clone() }).unwrap();
+        let words = |ids: &[u32]| llama.embed(ids).unwrap().as_candle().unwrap().squeeze(0).unwrap();
+        let row = |at: usize, before: &[u32], answer: &[u32]| {
+            let shown = joined.as_candle().unwrap().get(at).unwrap();
+            let parts = [words(before), shown, words(&[5]), words(&answer[..answer.len() - 1])];
+            Row { embedded: candle_core::Tensor::cat(&parts, 0).unwrap(), answer: answer.to_vec() }
+        };
+        let rows = vec![row(0, &[1], &[2, 7, 3]), row(1, &[1, 4, 6], &[8, 9])];
+        let (logits, wanted) = answer_logits(&llama, rows).unwrap();
+        assert_eq!(wanted, [2, 7, 3, 8, 9]);
+        answer_loss(&logits, &wanted).unwrap()
+    };
+    let count = variables.by_name.len();
+    let keys = variables.by_name.keys().filter(|name| name.ends_with(".key.bias")).count();
+    assert_eq!(compare(&variables.by_name, |name| name.ends_with(".key.bias"), loss), count - keys);
+    assert!(keys == 3 && count > 40, "{count}");
 }

@@ -1,4 +1,4 @@
-//! Joins bundles: parts of several become one bundle, bit by bit.
+//! Joins bundles: parts of several become one bundle, bit by bit, but for what was trained.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -9,7 +9,9 @@ use bubo::bundle::{Format, Licence, MANIFEST_FILE, Manifest, PartEntry, Quantize
 use half::f16;
 
 use super::BundleWriter;
-use crate::convert::{PartTensor, StoredTensor};
+use crate::convert::models::MODELS;
+use crate::convert::trained::{self, Tensors};
+use crate::convert::{Part, PartTensor, StoredTensor};
 
 /// The order in which a session loads parts: what explores a picture first, the language model last.
 const ORDER: [&str; 9] = [
@@ -26,9 +28,20 @@ const ORDER: [&str; 9] = [
 
 /// Writes the parts of `bundles` into one bundle in `out`.
 ///
+/// - `trained`: folder in which `bubo train` left Q-Formers of the paper's system: their tensors take the place of the
+///   bundles', in 16 bits, and a Q-Former that no bundle has is added
+///
 /// # Errors
-/// If a bundle cannot be read or is damaged, two of them have a part of the same name, or the disk is full.
-pub fn join(bundles: &[PathBuf], out: &Path, name: &str, description: &str) -> Result<Manifest> {
+/// If a bundle cannot be read or is damaged, two of them have a part of the same name, what was trained is not of these
+/// bundles, or the disk is full.
+pub fn join(
+    bundles: &[PathBuf],
+    trained: Option<&Path>,
+    out: &Path,
+    name: &str,
+    description: &str,
+) -> Result<Manifest> {
+    let mut learnt = trained.map(trained::qformers).transpose()?.unwrap_or_default();
     let mut parts: Vec<(&Path, Manifest, usize)> = Vec::new();
     for folder in bundles {
         let path = folder.join(MANIFEST_FILE);
@@ -48,17 +61,65 @@ pub fn join(bundles: &[PathBuf], out: &Path, name: &str, description: &str) -> R
             parts.push((folder, manifest.clone(), part));
         }
     }
+    // What no bundle has becomes a part of its own, in its place.
+    let is_new = |name: &str| !parts.iter().any(|(_, manifest, part)| manifest.parts[*part].name == name);
+    let (mut added, mut replaced) = (Vec::new(), Vec::new());
+    for qformer in learnt.drain(..) {
+        if is_new(qformer.part) { added.push(qformer) } else { replaced.push(qformer) }
+    }
     let place = |name: &str| ORDER.iter().position(|known| *known == name).unwrap_or(ORDER.len());
     parts.sort_by_key(|(_, manifest, part)| place(&manifest.parts[*part].name));
     let mut writer = BundleWriter::new(out, name, env!("CARGO_PKG_VERSION"), description)?;
     for (folder, manifest, part) in parts {
-        copy(&mut writer, folder, &manifest, part).with_context(|| manifest.parts[part].name.clone())?;
+        let name = manifest.parts[part].name.clone();
+        let earlier = added.extract_if(.., |qformer| place(qformer.part) < place(&name)).collect::<Vec<_>>();
+        earlier.into_iter().try_for_each(|qformer| add(&mut writer, qformer))?;
+        let own = replaced.iter().position(|qformer| qformer.part == name).map(|at| replaced.swap_remove(at));
+        copy(&mut writer, folder, &manifest, part, own).with_context(|| name)?;
     }
+    added.into_iter().try_for_each(|qformer| add(&mut writer, qformer))?;
     writer.finish()
 }
 
-fn copy(writer: &mut BundleWriter, folder: &Path, manifest: &Manifest, part: usize) -> Result<()> {
+/// Adds a Q-Former that was trained from a random start.
+fn add(writer: &mut BundleWriter, qformer: trained::QFormer) -> Result<()> {
+    let trained::QFormer { part, config, tensors } = qformer;
+    let model = MODELS.iter().find(|model| model.part == part).with_context(|| format!("no model is {part}"))?;
+    let expected = model.expected(&config, &Default::default())?;
+    for name in expected.keys() {
+        let full = format!("{part}.{name}");
+        ensure!(tensors.contains_key(&full), "no bundle has a part {part}, and of what was trained, {name} is missing");
+    }
+    let tensors = tensors.into_iter().map(|(name, tensor)| PartTensor::ready(name, tensor)).collect();
+    let licence = trained::licence();
+    let part = Part { name: part, model: model.model, config, tensors, files: Vec::new(), licence };
+    writer.add(part).with_context(|| model.part)
+}
+
+/// The tensors of a part that were trained, checked against the part.
+fn fitting(qformer: trained::QFormer, entry: &PartEntry, manifest: &Manifest, part: usize) -> Result<Tensors> {
+    let there = |key: &str| [&entry.config, &qformer.config].map(|config| config.get(key).cloned());
+    for key in ["hidden_size", "num_hidden_layers", "encoder_width", "num_query_token", "projector_width"] {
+        let [bundle, trained] = there(key);
+        ensure!(bundle == trained, "{key} is {bundle:?} in the bundle and {trained:?} in what was trained");
+    }
+    for (name, tensor) in &qformer.tensors {
+        let own = manifest.tensors.iter().find(|own| own.part == part && own.name == *name);
+        let shape = own.map(|own| own.shape.clone());
+        ensure!(shape == Some(tensor.dims()), "{name} is {:?}, in the bundle {shape:?}", tensor.dims());
+    }
+    Ok(qformer.tensors)
+}
+
+fn copy(
+    writer: &mut BundleWriter,
+    folder: &Path,
+    manifest: &Manifest,
+    part: usize,
+    learnt: Option<trained::QFormer>,
+) -> Result<()> {
     let entry: PartEntry = manifest.parts[part].clone();
+    let mut learnt = learnt.map(|learnt| fitting(learnt, &entry, manifest, part)).transpose()?.unwrap_or_default();
     let unknown = || Licence { part: entry.name.clone(), spdx: "NOASSERTION".into(), source: manifest.name.clone() };
     let licence = manifest.licences.iter().find(|licence| licence.part == entry.name).cloned().unwrap_or_else(unknown);
     let mut files = Vec::new();
@@ -68,6 +129,9 @@ fn copy(writer: &mut BundleWriter, folder: &Path, manifest: &Manifest, part: usi
         files.push((name.clone(), std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?));
     }
     let tensors = manifest.tensors.iter().filter(|tensor| tensor.part == part).map(|tensor| {
+        if let Some(learnt) = learnt.remove(&tensor.name) {
+            return PartTensor::ready(tensor.name.clone(), learnt);
+        }
         let shards: Vec<PathBuf> =
             tensor.pieces.iter().map(|piece| folder.join(&manifest.shards[piece.shard].file)).collect();
         let tensor = tensor.clone();

@@ -62,6 +62,14 @@ pub enum StoredTensor {
 }
 
 impl StoredTensor {
+    /// Sizes of its axes.
+    pub fn dims(&self) -> Vec<usize> {
+        match self {
+            Self::F32 { dims, .. } | Self::F16 { dims, .. } => dims.clone(),
+            Self::Quantized(blocks) => vec![blocks.rows(), blocks.cols()],
+        }
+    }
+
     /// Place of the first number that is NaN or infinite; of quantised blocks, of the first such scale or minimum.
     pub fn first_not_finite(&self) -> Option<usize> {
         let infinite = |numbers: &[f16]| numbers.iter().position(|number| !number.is_finite());

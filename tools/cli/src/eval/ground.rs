@@ -113,6 +113,7 @@ mod tests {
             score: 0.5,
             box_px: BoxPx::from([0.0, 0.0, 10.0, 4.0]),
             mask: Rle::encode(mask),
+            taught: false,
         };
         let entity = |(phrase, things): &(&str, &[usize])| Entity {
             phrase: (*phrase).into(),
