@@ -34,7 +34,7 @@ try {
   ]);
   await first.close();
   const { page: second } = await browser.open("pkg/package.json");
-  await measured(second, cut, Number(cutPlanned), [{}]);
+  await measured(second, cut, Number(cutPlanned), [{ system: "" }]);
 } finally {
   await browser.close();
 }
