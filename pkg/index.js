@@ -2,7 +2,7 @@
 
 import { Chat, OPENING } from "./chat.js";
 import { BuboError, checkOptions } from "./error.js";
-import { Link } from "./link.js";
+import { Link, links } from "./link.js";
 import { describe } from "./manifest.js";
 import { decodePicture, decodeSound } from "./media.js";
 import { Rate } from "./rate.js";
@@ -25,6 +25,7 @@ export class Bubo {
   constructor(token) {
     if (token !== OPENING) throw new BuboError("input", "use Bubo.load(url) or Bubo.open(url)");
     this.#link = new Link();
+    links.set(this, this.#link);
   }
 
   /**

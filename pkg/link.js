@@ -2,6 +2,9 @@
 
 import { BuboError, cancelled } from "./error.js";
 
+/** The line of each Bubo, for the package's other modules. @type {WeakMap<object, Link>} */
+export const links = new WeakMap();
+
 export class Link {
   #worker;
   #pending = new Map();

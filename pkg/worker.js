@@ -29,6 +29,7 @@ self.onmessage = ({ data: command }) => {
     case "memory":
     case "taught":
     case "export_taught":
+    case "gpu":
       answer(command);
       break;
     default:
@@ -58,6 +59,8 @@ async function run(command) {
     case "add_audio": return session.addAudio(command.samples, command.sampleRate, id);
     case "ask": return session.ask(command.question, command.options, id);
     case "memory": return memory.buffer.byteLength;
+    case "gpu": return session.gpuCounters();
+    case "stages": return runStages(command);
     case "teach": return session.teach(command.teaching, id);
     case "import_taught": return session.importTaught(command.json, id);
     case "forget_taught": return session.forgetTaught(command.name, id);
@@ -93,6 +96,12 @@ async function chooseDevice(wanted) {
   const { isFallbackAdapter, architecture } = adapter.info ?? {};
   if (isFallbackAdapter || architecture === "swiftshader") return { device: "wasm", reason: "software-gpu" };
   return { device: "webgpu", reason: "real-gpu" };
+}
+
+/** Stages alone; see stages.js. */
+function runStages({ options, bitmap, samples, sampleRate = 0, id }) {
+  const [width, height, rgba] = bitmap ? pixels(bitmap) : [0, 0, undefined];
+  return session.runStages(options, width, height, rgba, samples, sampleRate, id);
 }
 
 /** Width, height and RGBA bytes of a picture, laid over white. */

@@ -11,7 +11,7 @@ pub mod taught;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::media::{BoxPx, CropPx, Mask, RgbImage};
 use crate::tensor::Tensor;
@@ -72,6 +72,9 @@ pub struct Thing {
     pub taught: bool,
 }
 
+/// What a network says before anything is read off it, each with its name: for diagnostics.
+pub type RawOutputs = Vec<(&'static str, Tensor)>;
+
 /// What a tagger's network made of a whole picture: what a joiner reads.
 #[derive(Debug, Clone)]
 pub struct TaggerView {
@@ -106,6 +109,14 @@ pub trait Tagger {
         Ok(None)
     }
 
+    /// What the network says of a picture, whatever comes of it.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] where the model has no such thing; those of the engine.
+    async fn raw_outputs(&self, _image: &RgbImage) -> Result<RawOutputs> {
+        Err(no_raw_outputs("tagger"))
+    }
+
     /// Features of a part of a picture, which taught things are compared by: `[rows · columns, dim]` of a square map,
     /// rows from the top. None if the tagger has nothing of the kind.
     ///
@@ -126,6 +137,14 @@ pub trait Detector {
     /// Those of the engine.
     async fn detect(&self, image: &RgbImage, phrases: &[String]) -> Result<Vec<Detection>>;
 
+    /// What the network says of a picture and phrases, whatever comes of it.
+    ///
+    /// # Errors
+    /// As for [`Tagger::raw_outputs`].
+    async fn raw_outputs(&self, _image: &RgbImage, _phrases: &[String]) -> Result<RawOutputs> {
+        Err(no_raw_outputs("detector"))
+    }
+
     /// Whether every detection is to be a thing of its own, in the order in which they come: as in BuboGPT, which puts
     /// nothing together.
     fn keeps_all(&self) -> bool {
@@ -139,6 +158,18 @@ pub trait Segmenter {
     /// One mask a box, in the size of the picture. Lets others run between boxes.
     ///
     /// # Errors
-    /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
+    /// [`Error::Cancelled`] if `host` says so, and those of the engine.
     async fn segment(&self, image: &RgbImage, boxes_px: &[BoxPx], host: &dyn Host) -> Result<Vec<Mask>>;
+
+    /// What the network says of a picture and a box, whatever comes of it.
+    ///
+    /// # Errors
+    /// As for [`Tagger::raw_outputs`].
+    async fn raw_outputs(&self, _image: &RgbImage, _box_px: BoxPx, _host: &dyn Host) -> Result<RawOutputs> {
+        Err(no_raw_outputs("segmenter"))
+    }
+}
+
+fn no_raw_outputs(part: &str) -> Error {
+    Error::Unsupported(format!("running the network of this {part} alone; those of the paper's system can be"))
 }

@@ -219,7 +219,7 @@ fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
     match found.iter_mut().find(|found| found.box_px.iou(&box_px) > TAG_PLACE_IOU) {
         Some(thing) if tag.score >= LEAST_TAG_SCORE => thing.aliases.push(tag.label),
         None if tag.score >= least => {
-            found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px, taught: false })
+            found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px, taught: false });
         }
         _ => {}
     }

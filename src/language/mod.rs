@@ -16,6 +16,8 @@ mod stop;
 mod tokenizer;
 mod vocabulary;
 
+pub(crate) use context::Context;
+
 pub use chat::{Chat, ContextCut, Event, Generation, GenerationOptions, Statistics, StopReason};
 pub use constrained::{Choices, PairReply};
 pub use grammar::PairGrammar;

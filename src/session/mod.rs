@@ -10,6 +10,7 @@ pub mod joining;
 mod models;
 mod question;
 mod scene;
+pub mod stages;
 mod teaching;
 mod turn;
 mod voter;

@@ -15,7 +15,7 @@ use crate::language::LanguageModel;
 use crate::nn::Weights;
 
 /// The networks, as far as they are loaded.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Models {
     pub tagger: Option<Rc<dyn Tagger>>,
     pub detector: Option<Rc<dyn Detector>>,

@@ -111,7 +111,7 @@ impl Question {
         {
             return Question::Color(thing_of(&words[color + 1..]));
         }
-        if let Some(kind) = identity(&words) {
+        if let Some(kind) = identity(words) {
             return Question::Identity(kind);
         }
         let makes =

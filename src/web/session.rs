@@ -19,7 +19,8 @@ use crate::grounding::taught::Encoders;
 use crate::host::Host;
 use crate::media::{RgbImage, Waveform};
 use crate::nn::WeightSink;
-use crate::session::{AskOptions, Event, Session, TaughtList, Teaching};
+use crate::session::stages::{StageOptions, StageReport};
+use crate::session::{AskOptions, Session, TaughtList, Teaching};
 use crate::tensor::Device;
 use crate::tensor::gpu::Gpu;
 
@@ -95,9 +96,7 @@ impl WebSession {
     pub async fn add_image(&self, width: usize, height: usize, rgba: Vec<u8>, id: u32) -> Result<(), JsValue> {
         let host = self.begun(id);
         let result = async {
-            let pixels = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
-            drop(rgba);
-            let image = RgbImage::new(width, height, pixels)?;
+            let image = opaque(width, height, rgba)?;
             self.wait_until(|| self.session.can_see(), &host).await?;
             self.session.add_image(&image, &host, &|event| self.tell(id, &event)).await
         };
@@ -193,6 +192,45 @@ impl WebSession {
         self.session.export_taught(None).map_err(|error| to_js(&error))
     }
 
+    /// Runs stages alone, once everything is loaded: for checks of speed, memory and engines. Picture and sound as for
+    /// [`add_image`](Self::add_image) and [`add_audio`](Self::add_audio), or none; `options` as [`StageOptions`]; an event
+    /// for each stage.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = runStages)]
+    pub async fn run_stages(
+        &self,
+        options: JsValue,
+        width: usize,
+        height: usize,
+        rgba: Option<Vec<u8>>,
+        samples: Option<Vec<f32>>,
+        sample_rate_hz: u32,
+        id: u32,
+    ) -> Result<(), JsValue> {
+        let host = self.begun(id);
+        let result = async {
+            let options: StageOptions = parsed(options)?;
+            let image = rgba.map(|rgba| opaque(width, height, rgba)).transpose()?;
+            let sound = samples.map(|samples| Waveform::new(samples, sample_rate_hz)).transpose()?;
+            self.wait_until(|| false, &host).await?;
+            let report = |report: &StageReport| self.tell(id, report);
+            self.session.run_stages(&options, image.as_ref(), sound.as_ref(), &host, &report).await
+        };
+        self.ended(id, result.await)
+    }
+
+    /// What the GPU did so far and what it holds; null on the processor.
+    ///
+    /// # Errors
+    /// None that a caller could cause.
+    #[wasm_bindgen(js_name = gpuCounters)]
+    pub fn gpu_counters(&self) -> Result<JsValue, JsValue> {
+        let json = serde_wasm_bindgen::Serializer::json_compatible();
+        self.session.counters().serialize(&json).map_err(JsValue::from)
+    }
+
     /// Forgets the conversation, its picture and its sound.
     pub fn clear(&self) {
         self.session.clear();
@@ -279,13 +317,20 @@ impl WebSession {
         self.taught()
     }
 
-    fn tell(&self, id: u32, event: &Event) {
+    fn tell(&self, id: u32, event: &impl Serialize) {
         let json = serde_wasm_bindgen::Serializer::json_compatible();
         let Ok(told) = event.serialize(&json) else { return };
         // Setting a property of a fresh object cannot fail, and what the receiver throws is its own affair.
         let _ = Reflect::set(&told, &"id".into(), &id.into());
         let _ = self.on_event.call1(&JsValue::NULL, &told);
     }
+}
+
+/// A picture of RGBA bytes, whose opacity is not looked at.
+fn opaque(width: usize, height: usize, rgba: Vec<u8>) -> Result<RgbImage> {
+    let pixels = rgba.chunks_exact(4).flat_map(|pixel| [pixel[0], pixel[1], pixel[2]]).collect();
+    drop(rgba);
+    RgbImage::new(width, height, pixels)
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(options: JsValue) -> Result<T> {

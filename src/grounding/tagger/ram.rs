@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::not_things::names_no_thing;
 use crate::error::{Error, Result};
-use crate::grounding::{Tag, Tagger};
+use crate::grounding::{RawOutputs, Tag, Tagger};
 use crate::media::{ChannelScale, Filter, Fit, RgbImage};
 use crate::nn::swin::{self, Swin};
 use crate::nn::{AttentionBlock, FeedForwardBlock, LayerNorm, Linear, Tap, Weights, unseen};
@@ -245,6 +245,11 @@ impl Tagger for RamTagger {
         let tag = |at: usize| Tag { label: self.names[at].clone(), score: scores[at], box_px: None, kind: None };
         let seen = hits(&scores, &self.thresholds).into_iter();
         Ok(seen.filter(|at| self.given.gives(&self.names[*at])).map(tag).collect())
+    }
+
+    /// `logits`, one a tag.
+    async fn raw_outputs(&self, image: &RgbImage) -> Result<RawOutputs> {
+        Ok(vec![("logits", self.network.forward(&self.input(image)?)?)])
     }
 }
 

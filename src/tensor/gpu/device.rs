@@ -72,6 +72,25 @@ pub struct Counters {
     pub bytes_free: u64,
 }
 
+impl Counters {
+    /// What was done since an earlier reading; bytes in use and free are those of now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            dispatches: self.dispatches - earlier.dispatches,
+            submits: self.submits - earlier.submits,
+            read_backs: self.read_backs - earlier.read_backs,
+            bytes_read: self.bytes_read - earlier.bytes_read,
+            bytes_uploaded: self.bytes_uploaded - earlier.bytes_uploaded,
+            buffers_created: self.buffers_created - earlier.buffers_created,
+            bind_groups_created: self.bind_groups_created - earlier.bind_groups_created,
+            pipelines_created: self.pipelines_created - earlier.pipelines_created,
+            bytes_in_use: self.bytes_in_use,
+            bytes_free: self.bytes_free,
+        }
+    }
+}
+
 /// What was opened, for diagnostics and for the choice of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct GpuInfo {

@@ -14,6 +14,7 @@ pub mod inspect;
 pub mod part;
 pub mod plan;
 pub mod run;
+pub mod stages;
 pub mod synth;
 pub mod teach;
 pub mod train;

@@ -11,7 +11,7 @@ use bubo_cli::bench;
 use bubo_cli::command::{self, print, summary};
 use bubo_cli::golden::{self, Golden};
 use bubo_cli::run::{self, Request};
-use bubo_cli::{bundle, eval, eval_taught, inspect, teach, train};
+use bubo_cli::{bundle, eval, eval_taught, inspect, stages, teach, train};
 use clap::{Parser, Subcommand, ValueEnum};
 
 #[derive(Parser)]
@@ -103,6 +103,14 @@ enum Command {
     Plan(command::Plan),
     /// Write a bundle of random numbers in the true shapes of the paper's system, or of another bundle.
     Synth(command::Synth),
+    /// Run each network of a bundle of the paper's system alone, and tell how long it took and what came out.
+    Stages {
+        #[command(flatten)]
+        stages: stages::Stages,
+        /// Engine to run on.
+        #[arg(long, value_enum, default_value_t = Engine::Cpu)]
+        device: Engine,
+    },
     /// Print what a bundle or a checkpoint holds.
     Inspect {
         /// Bundle folder, folder of checkpoints, or file: safetensors, GGUF, PyTorch, ONNX, TensorFlow.js.
@@ -295,6 +303,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         Command::Plan(plan) => return plan.run(),
         Command::Synth(synth) => return synth.run(),
+        Command::Stages { stages, device } => return stages.run(device.open()?),
         Command::Inspect { path } => print(&inspect::inspect(&path)?),
         Command::Golden { file, device, bundle, json } => {
             return check_golden(&Golden::read(&file)?, &device.open()?, bundle.as_deref(), json);

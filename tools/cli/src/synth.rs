@@ -90,6 +90,32 @@ fn tiny(model: &str) -> Json {
 /// Names of sizes that count blocks.
 const DEPTHS: [&str; 6] = ["num_hidden_layers", "depth", "num_blocks", "enc_layers", "dec_layers", "bert_layers"];
 
+/// Names of lists of such sizes, one for each stage of a trunk.
+const DEPTHS_BY_STAGE: [&str; 2] = ["depths", "swin_depths"];
+
+/// Leaves at most so many blocks of each trunk.
+fn cut(config: &mut Json, most: usize) {
+    let most = most as u64;
+    for key in DEPTHS {
+        if let Some(depth) = config[key].as_u64() {
+            config[key] = json!(depth.min(most));
+        }
+    }
+    for key in DEPTHS_BY_STAGE {
+        if let Some(depths) = config[key].as_array() {
+            config[key] = depths.iter().map(|depth| depth.as_u64().unwrap_or(0).min(most)).collect();
+        }
+    }
+    // Of SAM's blocks that are left the last sees the whole picture, unless it is the only one.
+    if let (Some(all), Some(depth)) = (config["global_attn_indexes"].as_array(), config["depth"].as_u64()) {
+        let mut left: Vec<u64> = all.iter().filter_map(Json::as_u64).filter(|index| *index < depth).collect();
+        if left.is_empty() && depth > 1 {
+            left.push(depth - 1);
+        }
+        config["global_attn_indexes"] = json!(left);
+    }
+}
+
 /// Writes the bundle; `report` hears of every part.
 ///
 /// # Errors
@@ -139,10 +165,8 @@ fn part(model: &'static Model, shapes: &Shapes, request: &Request) -> Result<Par
     if request.tiny {
         overlay(&mut config, &tiny(model.model));
     }
-    for key in DEPTHS {
-        if let (Some(most), Some(depth)) = (request.layers, config[key].as_u64()) {
-            config[key] = json!(depth.min(most as u64));
-        }
+    if let Some(most) = request.layers {
+        cut(&mut config, most);
     }
     if model.model == "llama" {
         config = llama::with_vicuna_chat(config);

@@ -127,6 +127,30 @@ fn the_seed_decides() {
     assert_eq!(shards(&like), shards(&whole), "the same names, shapes, formats and seed");
 }
 
+/// Fewer blocks at full width, in every trunk that has some, and of SAM's still one that sees the whole picture.
+#[test]
+fn trunks_are_cut() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut cut = request("sam_vit_h", 0);
+    (cut.tiny, cut.layers) = (false, Some(2));
+    cut.parts = vec!["segmenter".into(), "audio_qformer".into()];
+    let manifest = write(&cut, folder.path());
+    let config = |part: &str| {
+        let entry = manifest.parts.iter().find(|entry| entry.name == part).expect("it was asked for");
+        entry.config.clone()
+    };
+    let segmenter = config("segmenter");
+    assert_eq!(segmenter["depth"], 2);
+    assert_eq!(segmenter["embed_dim"], 1280);
+    assert_eq!(segmenter["global_attn_indexes"], serde_json::json!([1]));
+    assert_eq!(config("audio_qformer")["num_hidden_layers"], 2);
+    (cut.segmenter, cut.layers, cut.parts) = ("mobile_sam".into(), Some(1), vec!["segmenter".into(), "tagger".into()]);
+    let manifest = write(&cut, folder.path());
+    for part in &manifest.parts {
+        assert_eq!(part.config["depths"], serde_json::json!([1, 1, 1, 1]), "{}", part.name);
+    }
+}
+
 #[test]
 fn only_what_exists_can_be_asked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");

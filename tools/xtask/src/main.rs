@@ -4,6 +4,7 @@ mod archive;
 mod bundle;
 mod chromium;
 mod demo;
+mod full_size;
 mod npm;
 mod parts;
 mod places;
@@ -53,6 +54,16 @@ enum Command {
         #[arg(long, default_value_t = 8000)]
         port: u16,
     },
+    /// Stream the paper's system at full size, of random numbers, into headless Chromium and run every stage: 5 GB of disk
+    /// for the bundle, as much again for the browser's storage, and as much main memory where a processor plays the GPU
+    FullSize {
+        /// Blocks of each trunk at most, where all stages run
+        #[arg(long, default_value_t = 1)]
+        layers: usize,
+        /// Compile quickly, run slower
+        #[arg(long)]
+        fast: bool,
+    },
     /// Check the source tree: imports, refused calls, pins, paths
     Tidy,
     /// Fetch the pretrained parts and samples into the cache; prints where they lie, as JSON
@@ -82,6 +93,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Web { fast } => web::build(if fast { &web::SIMD_FAST } else { &web::SIMD })?,
         Command::Bundle => bundle::build()?,
         Command::Serve { port } => serve::serve(port)?,
+        Command::FullSize { layers, fast } => full_size::run(layers, fast)?,
         Command::Tidy => tidy::check()?,
         Command::Parts { group } => println!("{}", serde_json::to_string_pretty(&parts::fetch(group)?)?),
         Command::WasmStd => match wasm_std::provide()? {

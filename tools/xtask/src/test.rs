@@ -99,6 +99,7 @@ fn native(tests: &mut Command, closing: &mut Vec<String>) -> Result<()> {
 fn browser(closing: &mut Vec<String>) -> Result<()> {
     let folder = places::root().join("tests/browser");
     npm::install(&folder)?;
+    bundle::random("bubogpt-tiny-random", &["--tiny"])?;
     let port = serve::start(serve::Site::of_checkout(), 0)?;
     let mut tests = Command::new("node");
     tests.args(["--test", "--test-concurrency=1", "--test-reporter=spec"]);

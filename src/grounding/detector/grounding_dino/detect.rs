@@ -7,7 +7,7 @@ use super::{Config, GroundingDino, Predictions};
 use crate::error::{Error, Result};
 use crate::grounding::caption::{Caption, MAX_TOKENS};
 use crate::grounding::matcher::load_tokenizer;
-use crate::grounding::{Detection, Detector};
+use crate::grounding::{Detection, Detector, RawOutputs};
 use crate::media::{BoxPx, ChannelScale, RgbImage};
 use crate::nn::Weights;
 use crate::tensor::Tensor;
@@ -92,6 +92,17 @@ impl Detector for GroundingDinoDetector {
         // A box whose best token is a full stop names nothing.
         detections.retain(|detection| !detection.label.is_empty() && detection.box_px.area() > 0.0);
         Ok(suppressed(detections, self.config.nms_iou))
+    }
+
+    /// `logits` and `boxes` of every caption that the phrases make.
+    async fn raw_outputs(&self, image: &RgbImage, phrases: &[String]) -> Result<RawOutputs> {
+        let features = self.network.look(&self.input(image)?)?;
+        let mut outputs = Vec::new();
+        for caption in captions(phrases, self.config.original, &self.tokenizer)? {
+            let Predictions { logits, boxes } = self.network.find(&features, &caption)?;
+            outputs.extend([("logits", logits), ("boxes", boxes)]);
+        }
+        Ok(outputs)
     }
 }
 

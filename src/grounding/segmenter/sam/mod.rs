@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Result};
-use crate::grounding::Segmenter;
+use crate::grounding::{RawOutputs, Segmenter};
 use crate::host::Host;
 use crate::media::{BoxPx, ChannelScale, HOLE_PX, Mask, PaddedView, RgbImage, SmallRegions};
 use crate::nn::Weights;
@@ -222,6 +222,14 @@ impl Segmenter for Sam {
             masks.extend(self.masks(&view, &output.low_res).await?);
         }
         Ok(masks)
+    }
+
+    /// `embedding` of the picture, `low_res` and `iou` of the box's mask.
+    async fn raw_outputs(&self, image: &RgbImage, box_px: BoxPx, host: &dyn Host) -> Result<RawOutputs> {
+        let Seen { view, embedding } = self.look(image, host).await?;
+        let prompt = Prompt { points: &[], box_input_px: Some(view.box_to_view(box_px)) };
+        let Output { low_res, iou, .. } = self.decode(&embedding, &[prompt], None, Answers::One).await?;
+        Ok(vec![("embedding", embedding), ("low_res", low_res), ("iou", iou)])
     }
 }
 
