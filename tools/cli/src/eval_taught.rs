@@ -101,7 +101,8 @@ fn measured(encoders: &Encoders, sense: Sense, views: &[View]) -> Result<Vec<Lin
     let classes = views.iter().filter(|(class, _)| *class != usize::MAX).map(|(class, _)| *class).max();
     let mut lines = Vec::new();
     for examples in EXAMPLES {
-        let (mut own, mut others): (Vec<(f32, bool)>, Vec<(f32, bool)>) = Default::default();
+        let mut own: Vec<(f32, bool)> = Vec::new();
+        let mut others: Vec<(f32, bool)> = Vec::new();
         for class in 0..=classes.context("the set is empty")? {
             for choice in 0..CHOICES {
                 let mut of_class: Vec<usize> = (0..views.len()).filter(|at| views[*at].0 == class).collect();

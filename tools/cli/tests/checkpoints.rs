@@ -713,7 +713,8 @@ fn a_bad_gguf_is_named_before_anything_is_written() {
 
     let down = "model.layers.1.mlp.down_proj.weight";
     let norm = "model.layers.0.input_layernorm.weight";
-    let changes: [(&str, &dyn Fn(&mut State), &[&str]); 3] = [
+    type Change<'a> = (&'a str, &'a dyn Fn(&mut State), &'a [&'a str]);
+    let changes: [Change<'_>; 3] = [
         ("missing", &|bad| drop(bad.remove(down)), &["missing", down, "[64, 96]"]),
         (
             "of another shape",

@@ -70,7 +70,7 @@ fn around(mask: &Mask) -> Option<BoxPx> {
         let (x, y) = (at % mask.width(), at / mask.width());
         (x0, y0, x1, y1) = (x0.min(x), y0.min(y), x1.max(x + 1), y1.max(y + 1));
     }
-    (x1 > 0).then(|| BoxPx { x0: x0 as f32, y0: y0 as f32, x1: x1 as f32, y1: y1 as f32 })
+    (x1 > 0).then_some(BoxPx { x0: x0 as f32, y0: y0 as f32, x1: x1 as f32, y1: y1 as f32 })
 }
 
 /// Pixels whose centres lie in one of the boxes.

@@ -164,7 +164,7 @@ fn count(
                     let how = iou.map_or_else(|| "not coloured".to_owned(), |iou| format!("IoU {iou:.2}"));
                     format!("{}{}: {how}, in: {said}", files[0], thing.accept[0])
                 };
-                scores.add("grounding: outlined, of all things", hit, &failure);
+                scores.add("grounding: outlined, of all things", hit, failure);
                 if iou.is_some() {
                     scores.add("grounding: outlined, of coloured ones", hit, failure);
                 }
