@@ -50,7 +50,7 @@ pub struct Config {
     pub num_class: usize,
     /// Which tags are given.
     #[serde(default)]
-    pub tags: GivenTags,
+    pub given_tags: GivenTags,
 }
 
 /// Which of the tags that are seen a tagger gives.
@@ -221,7 +221,7 @@ impl RamTagger {
         let thresholds = thresholds.ok_or_else(|| Error::corrupt(THRESHOLD_FILE, "a line that is no number"))?;
         let network = Ram::load(config, weights)?;
         let device = network.queries.device();
-        Ok(Self { network, device, image_res: config.image_res, names, thresholds, given: config.tags })
+        Ok(Self { network, device, image_res: config.image_res, names, thresholds, given: config.given_tags })
     }
 
     /// A picture as the network's input `[1, 3, image_res, image_res]`: squeezed into the square, normalised.

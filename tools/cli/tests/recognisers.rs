@@ -130,7 +130,7 @@ fn tagger(names: &[u8], thresholds: &[u8]) -> bubo::Result<RamTagger> {
 fn tagger_that_gives(tags: GivenTags, names: &[u8], thresholds: &[u8]) -> bubo::Result<RamTagger> {
     let golden = Golden::open("ram").expect("the golden is part of the repository");
     let mut config: ram::Config = golden.config().expect("a configuration");
-    config.tags = tags;
+    config.given_tags = tags;
     let weights = named_weights(&golden, &Device::Cpu, convert::ram::original).expect("weights");
     RamTagger::load(&config, &weights, names, thresholds)
 }

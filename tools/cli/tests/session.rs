@@ -169,7 +169,8 @@ fn stopping_anywhere_leaves_the_session_usable() {
         }
     }
     let answer = ask(&session, "Describe the picture.", &endless).expect("it goes on");
-    assert!(answer.answer.to_lowercase().contains("dog"), "{}", answer.answer);
+    let said = answer.answer.to_lowercase();
+    assert!(said.contains("dog") || said.contains("german shepherd"), "{said}");
     assert_eq!(answer.stats["cancelled"], false);
 }
 

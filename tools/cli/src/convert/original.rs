@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 /// Puts the original's settings of a model over its configuration.
 pub fn apply(model: &str, config: &mut Json) {
     let settings = match model {
-        "ram" => json!({ "tags": "original" }),
+        "ram" => json!({ "given_tags": "original" }),
         "grounding_dino" => json!({ "original": true }),
         "eva_vit" => json!({ "fit": "original" }),
         "imagebind" => json!({ "input": { "clip_mean": "original", "last_clip": "original" } }),
@@ -45,7 +45,7 @@ mod tests {
     #[test]
     fn every_setting_is_one_that_its_model_knows() {
         let shapes = Shapes::new();
-        let tags = both::<ram::Config>("ram", (RAM.config)(&shapes)).map(|config| config.tags);
+        let tags = both::<ram::Config>("ram", (RAM.config)(&shapes)).map(|config| config.given_tags);
         assert_eq!(tags, [GivenTags::Things, GivenTags::Original]);
         let dino = both::<grounding_dino::Config>("grounding_dino", (GROUNDING_DINO.config)(&shapes));
         assert_eq!(dino.map(|config| config.original), [false, true]);

@@ -323,6 +323,9 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/eval");
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            if path.ends_with("taught.json") {
+                continue; // of `eval-taught`, which reads another form
+            }
             let set = read(&path).unwrap();
             let again: Set = parse(&serde_json::to_vec(&set).unwrap()).unwrap();
             assert_eq!(again, set, "{}", path.display());
