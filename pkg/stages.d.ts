@@ -60,3 +60,6 @@ export function runStages(bubo: Bubo, options?: StageOptions): Promise<StageRepo
 
 /** What the GPU did so far and holds now; null on the processor. */
 export function gpuCounters(bubo: Bubo): Promise<GpuCounters | null>;
+
+/** Holds every kernel on small inputs against the processor; what failed, null on the processor. */
+export function gpuSelfTest(bubo: Bubo): Promise<{ case: string; reason: string }[] | null>;

@@ -37,6 +37,11 @@ export async function gpuCounters(bubo) {
   return countersFrom(await linkOf(bubo).call({ type: "gpu" }));
 }
 
+/** Holds every kernel on small inputs against the processor; what failed, null on the processor. */
+export function gpuSelfTest(bubo) {
+  return linkOf(bubo).call({ type: "gpu_self_test" });
+}
+
 function linkOf(bubo) {
   const link = links.get(bubo);
   if (!link) throw new BuboError("input", "the first argument must be a Bubo, as Bubo.load gives it");

@@ -60,6 +60,7 @@ async function run(command) {
     case "ask": return session.ask(command.question, command.options, id);
     case "memory": return memory.buffer.byteLength;
     case "gpu": return session.gpuCounters();
+    case "gpu_self_test": return session.gpuSelfTest();
     case "stages": return runStages(command);
     case "teach": return session.teach(command.teaching, id);
     case "import_taught": return session.importTaught(command.json, id);

@@ -566,6 +566,7 @@ fn attention() {
         [3, 2, 2, 8, 49, 49, 32, 32],
         [1, 1, 1, 17, 17, 17, 1, 130],
         [1, 2, 2, 9, 300, 300, 192, 300],
+        [1, 4, 4, 229, 230, 230, 16, 16],
     ] {
         let [batch, heads, key_heads, queries, keys, capacity, dim, value_dim] = sizes;
         for masking in ["none", "causal", "full mask", "row mask", "key mask", "both"] {

@@ -17,7 +17,7 @@ use crate::grounding::RawOutputs;
 use crate::host::Host;
 use crate::language::{Chat, Context, LanguageModel, ModalityKind};
 use crate::media::{BoxPx, RgbImage, Waveform};
-use crate::tensor::gpu::Counters;
+use crate::tensor::gpu::{Counters, KernelFailure};
 use crate::tensor::{Device, Tensor};
 
 /// All stages, by the names of their parts, in the order in which they run.
@@ -158,6 +158,17 @@ impl Session {
         match &self.device {
             Device::Gpu(gpu) => Some(gpu.counters()),
             Device::Cpu => None,
+        }
+    }
+
+    /// Holds every kernel on small inputs against the CPU engine; what is returned failed. None on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Gpu`] if the device fails meanwhile.
+    pub async fn self_test(&self) -> Result<Option<Vec<KernelFailure>>> {
+        match &self.device {
+            Device::Gpu(gpu) => Ok(Some(gpu.self_test().await?)),
+            Device::Cpu => Ok(None),
         }
     }
 }

@@ -231,6 +231,16 @@ impl WebSession {
         self.session.counters().serialize(&json).map_err(JsValue::from)
     }
 
+    /// Every kernel on small inputs against the CPU engine: what failed as `{case, reason}`; null on the processor.
+    ///
+    /// # Errors
+    /// `BuboError`.
+    #[wasm_bindgen(js_name = gpuSelfTest)]
+    pub async fn gpu_self_test(&self) -> Result<JsValue, JsValue> {
+        let failures = self.session.self_test().await.map_err(|error| to_js(&error))?;
+        failures.serialize(&serde_wasm_bindgen::Serializer::json_compatible()).map_err(JsValue::from)
+    }
+
     /// Forgets the conversation, its picture and its sound.
     pub fn clear(&self) {
         self.session.clear();

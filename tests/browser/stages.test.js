@@ -59,7 +59,7 @@ async function checkAgreement(context, stages) {
     for (const { name, median, most } of differences(of(found), of(expected))) {
       context.diagnostic(`${stage} ${name}: off by ${median.toExponential(1)}, at most ${most.toExponential(1)}`);
       // Of the detector's queries those that are equally promising may change places.
-      assert.ok(stage === "detector" ? median < 0.02 : most < 0.01, `${stage} ${name}: ${median}, ${most}`);
+      assert.ok(stage === "detector" ? median < 0.002 : most < 0.01, `${stage} ${name}: ${median}, ${most}`);
     }
   }
 }
@@ -82,9 +82,23 @@ test("every stage runs alone, on WebGPU and on the processor", { timeout: 300_00
 test("pictures give on WebGPU what they give on the processor", { timeout: 300_000 }, (context) =>
   checkAgreement(context, ["tagger", "detector", "segmenter", "image_encoder", "image_qformer"]));
 
-// On SwiftShader ImageBind's features are off by a tenth, while lavapipe gives what the processor gives.
-test("sounds and words do, too", { timeout: 300_000, todo: "ImageBind is off on SwiftShader" }, (context) =>
+test("sounds and words do, too", { timeout: 300_000 }, (context) =>
   checkAgreement(context, ["audio_encoder", "audio_qformer", "language"]));
+
+// Natively the kernels go through another compiler of WGSL, so that the browser's own faults are seen only here.
+test("every kernel gives on WebGPU what it gives on the processor", { timeout: 300_000 }, async () => {
+  const failures = await tab.page.evaluate(async () => {
+    const { Bubo } = await import("/pkg/index.js");
+    const { gpuSelfTest } = await import("/pkg/stages.js");
+    const bubo = await Bubo.load("/bundles/bubogpt-tiny-random/bundle.json", { device: "webgpu" });
+    try {
+      return await gpuSelfTest(bubo);
+    } finally {
+      bubo.close();
+    }
+  });
+  assert.deepEqual(failures, []);
+});
 
 test("what cannot run says why", async () => {
   const unknown = await stagesOn("wasm", { stages: ["nose"] });

@@ -40,7 +40,7 @@ fn main(
 
     var largest = LOWEST;
     var sum = 0.0;
-    var totals: array<f32, 4>;
+    var totals = array<f32, 4>();
     for (var first = 0u; first < visible; first += LANES) {
         let count = min(LANES, visible - first);
         var score = LOWEST;

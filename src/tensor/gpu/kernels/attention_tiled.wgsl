@@ -49,10 +49,10 @@ fn main(
         sums[lane] = 0.0;
     }
 
-    var totals: array<vec4<f32>, 16>;
+    var totals = array<vec4<f32>, 16>();
     for (var first = 0u; first < visible; first += LANES) {
         let count = min(LANES, visible - first);
-        var scores: array<vec4<f32>, 4>;
+        var scores = array<vec4<f32>, 4>();
         for (var start = 0u; start < params.dim; start += DEPTH) {
             workgroupBarrier();
             let depth = start + lane / 4u;

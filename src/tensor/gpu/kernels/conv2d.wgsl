@@ -49,12 +49,12 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     let source_start = (picture * params.groups + group) * params.group_inputs * plane;
     let weight_start = workgroup.y * params.group_inputs * taps;
 
-    var totals: array<vec4<f32>, 4>;
+    var totals = array<vec4<f32>, 4>();
+    // Where each pixel reads for a tap; outside the picture it reads anything and counts it as 0.
+    var at = array<u32, 4>();
+    var inside = array<f32, 4>();
     for (var tap_row = 0u; tap_row < params.kernel_height; tap_row++) {
         for (var tap_column = 0u; tap_column < params.kernel_width; tap_column++) {
-            // Where each pixel reads for this tap; outside the picture it reads anything and counts it as 0.
-            var at: array<u32, 4>;
-            var inside: array<f32, 4>;
             for (var i = 0u; i < PIXELS; i++) {
                 let pixel = first_pixel + i * 64u;
                 // Above or left of the picture the unsigned difference wraps to something large.
@@ -85,8 +85,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             if params.has_bias == 1u {
                 value += bias[channel];
             }
-            let at = (picture * params.groups * params.group_outputs + channel) * pixels + pixel;
-            result[at] = activate(params.activation, value, params.low, params.high);
+            let place = (picture * params.groups * params.group_outputs + channel) * pixels + pixel;
+            result[place] = activate(params.activation, value, params.low, params.high);
         }
     }
 }

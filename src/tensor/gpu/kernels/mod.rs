@@ -2,6 +2,7 @@
 //!
 //! A new kernel is a file in this folder, a line in [`register`]'s list and a wrapper in one of the operation files.
 //! Binding 0 of group 0 is always the uniform `params`; the storage buffers follow in group 1 in the order given here.
+//! Every variable of a function says what it starts at: `var x = 0.0`, not `var x: f32`.
 
 /// How a kernel uses a buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -130,6 +131,17 @@ mod tests {
             assert!(bindings.len() <= 8, "{} needs more buffers than WebGPU promises", kernel.name);
             assert_eq!(module.entry_points.len(), 1, "entry points of {}", kernel.name);
             assert_eq!(module.entry_points[0].name, "main", "entry point of {}", kernel.name);
+        }
+    }
+
+    /// A variable that a loop declares starts anew each time round. Chromium 156 forgets that on Vulkan where it starts at
+    /// the zero that WGSL promises unasked, so every variable says what it starts at.
+    #[test]
+    fn every_variable_says_what_it_starts_at() {
+        for kernel in ALL {
+            let source = kernel.source();
+            let silent = source.lines().find(|line| line.trim_start().starts_with("var ") && !line.contains(" = "));
+            assert_eq!(silent, None, "{}", kernel.name);
         }
     }
 

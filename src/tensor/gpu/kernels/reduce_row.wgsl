@@ -21,7 +21,7 @@ fn main(
         return;
     }
     let start = row * params.size;
-    var total: f32;
+    var total = 0.0;
     if params.operation < 2u {
         var sum = 0.0;
         for (var i = lane; i < params.size; i += LANES) {

@@ -21,8 +21,8 @@ struct Position {
 }
 
 fn position(place: u32, from_size: u32, to_size: u32) -> Position {
-    var numerator: u32;
-    var denominator: u32;
+    var numerator = 0u;
+    var denominator = 1u;
     if params.mode == 1u {
         // (place + 1/2) · from / to − 1/2, not below 0.
         denominator = 2u * to_size;
