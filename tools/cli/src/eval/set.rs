@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use bubo::media::BoxPx;
+use bubo::session::facts::with_article;
 use serde::{Deserialize, Serialize};
 
 /// A set of questions with what counts as right.
@@ -193,7 +194,11 @@ impl Item {
             Item::Sound { accept, .. } | Item::What { accept, .. } | Item::Question { accept, .. } => words(accept),
             Item::There { thing, .. } => {
                 let article = ["a ", "an ", "the ", "any "].iter().any(|article| thing.starts_with(article));
-                ensure!(article, "`thing` is {thing:?}; write it with its article, as in `a dog`");
+                // Some nouns have none: binoculars.
+                ensure!(
+                    article || with_article(thing) == *thing,
+                    "`thing` is {thing:?}; write it with its article, as in `a dog`"
+                );
                 Ok(())
             }
             Item::Where { thing, accept, .. } => {
