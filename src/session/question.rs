@@ -208,6 +208,13 @@ fn noun_of(words: &[&str]) -> Option<String> {
         "you", "visible", "that", "anywhere", "making", "now",
     ];
     let words = &words[words.iter().take_while(|word| LEADING.contains(*word)).count()..];
+    // What there is a pair or a group of is what is asked for.
+    let words = match words {
+        ["pair" | "pairs" | "group" | "couple" | "piece" | "kind" | "bunch", "of", rest @ ..] if !rest.is_empty() => {
+            rest
+        }
+        _ => words,
+    };
     let noun: Vec<&str> = words.iter().copied().take_while(|word| !ENDING.contains(word)).collect();
     (!noun.is_empty() && noun.len() <= 4).then(|| noun.join(" "))
 }
@@ -235,6 +242,7 @@ mod tests {
             ("What do you hear?", Question::Describe { picture: false, sound: true }),
             ("Is there a dog in the picture?", Question::Presence("dog".into())),
             ("Are there any hot dogs?", Question::Presence("hot dogs".into())),
+            ("Is there a pair of scissors in the picture?", Question::Presence("scissors".into())),
             ("Do you see a cat or a dog?", Question::Presence("cat".into())),
             ("Where is the coffee cup?", Question::Place("coffee cup".into())),
             ("How many people are there?", Question::Count("people".into())),
