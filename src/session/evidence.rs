@@ -174,6 +174,9 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
             return Ok(format!("Yes, I hear {}.", listed(&heard.phrases())));
         }
     }
+    if let Some((name, place)) = scene.and_then(|scene| guessed(noun, scene)) {
+        return Ok(format!("Yes, perhaps there is {} {place}.", with_article(name)));
+    }
     Ok(match (scene, heard) {
         (Some(_), Some(_)) => format!("No, I neither see nor hear {}.", with_article(noun)),
         (Some(_), None) => format!("No, {}", not_seen(noun)),
@@ -182,9 +185,18 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
     })
 }
 
+/// What may be the noun, and where; what is asked for by name needs less than what is told unasked.
+fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> {
+    let tag = scene.guess(noun)?;
+    Some((&tag.label, scene.place(tag.box_px.into_iter()).unwrap_or("in the picture")))
+}
+
 async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let things = things_called(noun, scene, matcher).await?;
-    let Some(first) = things.first() else { return Ok(not_seen(noun)) };
+    let Some(first) = things.first() else {
+        let perhaps = guessed(noun, scene).map(|(name, place)| format!("Perhaps {} is {place}.", with_the(name)));
+        return Ok(perhaps.unwrap_or_else(|| not_seen(noun)));
+    };
     let mut places: Vec<String> = Vec::new();
     for thing in &things {
         let place = scene.place(std::iter::once(scene.things[*thing].box_px)).unwrap_or("in the picture").to_owned();

@@ -230,7 +230,7 @@ impl Session {
         let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
-        let studied = Studied::new(image, eyes.put_together(detections, tags));
+        let studied = Studied::new(image, eyes.put_together(detections, tags.clone()));
         let found = self.named(&studied, &*tagger, host).await?;
         let hinted = found.clone();
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
@@ -241,6 +241,7 @@ impl Session {
         studied.keep_masks(&things);
         events(Event::Stage { stage: Stage::Segment, done: total, total });
         let mut scene = Scene::new(image, things);
+        scene.guesses = tags;
         host.breathe().await?;
         scene.embeddings = match (joiner, encoder, qformer) {
             (_, Some(encoder), Some(qformer)) => Some(Embedded::Ready(qformer.forward(&encoder.encode(image)?)?)),

@@ -7,12 +7,15 @@ use super::joining::Embedded;
 use crate::canvas::{ExportedSound, ExportedThing, Palette, Rle};
 use crate::encoders::Features;
 use crate::encoders::yamnet::SoundTag;
-use crate::grounding::matcher::Names;
-use crate::grounding::{Found, Thing};
+use crate::grounding::matcher::{Names, is_kind_of};
+use crate::grounding::{Found, Tag, Thing};
 use crate::media::{BoxPx, RgbImage, named_colors};
 
 /// Things of one tag that are named in the facts at the most; more are said as a number.
 const MOST_GROUPS: usize = 5;
+
+/// A guess that is less sure is none.
+const LEAST_GUESS: f32 = 0.15;
 
 /// Labels of a sound that are said at the most.
 const MOST_SAID_SOUNDS: usize = 2;
@@ -92,13 +95,15 @@ pub struct Scene {
     colors: Vec<Vec<&'static str>>,
     /// The picture for the language model, where the bundle has a joiner or a Q-Former.
     pub embeddings: Option<Embedded>,
+    /// What the tagger named, sure or not: an answer where somebody asks for just that.
+    pub guesses: Vec<Tag>,
 }
 
 impl Scene {
     /// What `things` make of `image`.
     pub fn new(image: &RgbImage, things: Vec<Thing>) -> Self {
         let colors = things.iter().map(|thing| named_colors(image, &thing.mask)).collect();
-        Self { width: image.width(), height: image.height(), things, colors, embeddings: None }
+        Self { width: image.width(), height: image.height(), things, colors, embeddings: None, guesses: Vec::new() }
     }
 
     /// The colours of some things together, by how many have each: `brown and white`; none if they have no pixels.
@@ -144,6 +149,17 @@ impl Scene {
     /// What the things are called.
     pub fn names(&self) -> Vec<Names> {
         self.things.iter().map(|thing| Names { tag: thing.tag.clone(), aliases: thing.aliases.clone() }).collect()
+    }
+
+    /// The likeliest guess that the noun, in singular or plural, names, or a kind of it.
+    pub fn guess(&self, noun: &str) -> Option<&Tag> {
+        let singular = noun.strip_suffix('s').unwrap_or(noun);
+        let names = |tag: &&Tag| {
+            [noun, singular]
+                .into_iter()
+                .any(|noun| tag.label == noun || tag.kind.as_deref() == Some(noun) || is_kind_of(&tag.label, noun))
+        };
+        self.guesses.iter().find(|tag| names(tag) && tag.score >= LEAST_GUESS)
     }
 
     /// The picture in words, for example `two dogs on the left and a person on the right`; none if nothing was found.
@@ -342,6 +358,20 @@ mod tests {
         let features = Features { tokens };
         let (tags, taught, spans_s) = (tags.iter().map(tag).collect(), Vec::new(), Vec::new());
         Heard { tags, taught, features, spans_s, duration_s: 5.0, embeddings: None }
+    }
+
+    #[test]
+    fn who_asks_for_something_hears_of_guesses() {
+        let image = RgbImage::new(2, 2, vec![0; 12]).expect("a picture");
+        let mut scene = Scene::new(&image, Vec::new());
+        let tag = |label: &str, score| Tag { label: label.into(), score, box_px: None, kind: None };
+        scene.guesses = vec![tag("whistle", 0.3), tag("folding chair", 0.24), tag("banjo", 0.1)];
+        let guess = |noun: &str| scene.guess(noun).map(|tag| tag.label.as_str());
+        assert_eq!(
+            (guess("chair"), guess("chairs"), guess("whistle")),
+            (Some("folding chair"), Some("folding chair"), Some("whistle"))
+        );
+        assert_eq!((guess("banjo"), guess("dog")), (None, None), "too unsure, and not seen at all");
     }
 
     #[test]

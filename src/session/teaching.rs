@@ -285,6 +285,7 @@ impl Session {
         });
         let mut again = Scene::new(&studied.image, things.collect());
         again.embeddings = embeddings;
+        again.guesses.clone_from(&scene.guesses);
         let again = Rc::new(again);
         events(Event::Things { things: again.shown(), r#final: true });
         let mut talk = self.talk.borrow_mut();
