@@ -12,6 +12,8 @@ use super::{Sense, Taught};
 const THING_COSINE: f32 = 0.55;
 /// The same for a patch of a sound. Measured on YAMNet.
 const SOUND_COSINE: f32 = 0.75;
+/// What is as near to a counterexample as to an example, up to rounding, is refuted.
+const TIE: f32 = 1e-5;
 
 /// Whether the rule was measured on a model's features: cosines of other models lie elsewhere.
 pub fn is_measured(model: &str) -> bool {
@@ -87,7 +89,7 @@ impl Recogniser {
         let Prototype { mean, examples, counterexamples, .. } = &self.classes[class];
         let nearest = |vectors: &[Vec<f32>]| vectors.iter().map(|other| dot(other, features)).fold(-1.0, f32::max);
         let cosine = dot(mean, features);
-        let refuted = nearest(counterexamples) >= cosine.max(nearest(examples));
+        let refuted = nearest(counterexamples) + TIE >= cosine.max(nearest(examples));
         let score = 0.5 + 0.5 * (cosine - self.least_cosine) / (1.0 - self.least_cosine);
         (cosine >= self.least_cosine && !refuted).then_some(Match { class, score: score.min(1.0) })
     }
@@ -156,5 +158,9 @@ mod tests {
         taught.learn(Lesson { counterexample: true, ..lesson("Rex", other) }).expect("a counterexample");
         assert!(!is_rex(&taught, &other));
         assert!(is_rex(&taught, &[1.0, 0.1, 0.0, 0.0]));
+        let same = [0.3, 0.1, 0.7, 0.2];
+        taught.learn(lesson("Tom", same)).expect("an example");
+        taught.learn(Lesson { counterexample: true, ..lesson("Tom", same) }).expect("a counterexample");
+        assert!(!is_rex(&taught, &same), "the very example, taken back");
     }
 }
