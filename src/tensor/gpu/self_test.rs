@@ -175,11 +175,6 @@ const CASES: &[(&str, Run)] = &[
         let locations = inputs.tensor(&[11, 2, 2, 3, 2])?.affine(0.7, 0.5)?;
         Ok(vec![values.deformable_attention(&[[5, 7], [2, 3]], &locations, &shares)?])
     }),
-    ("deformable_attention", |inputs| {
-        let (values, shares) = (inputs.tensor(&[5 * 7 + 2 * 3, 2, 5])?, inputs.tensor(&[11, 2, 2, 3])?);
-        let locations = inputs.tensor(&[11, 2, 2, 3, 2])?.affine(0.7, 0.5)?;
-        Ok(vec![values.deformable_attention(&[[5, 7], [2, 3]], &locations, &shares)?])
-    }),
     ("rope", |inputs| {
         let (cos, sin) = (inputs.tensor(&[9, 4])?, inputs.tensor(&[9, 4])?);
         Ok(vec![inputs.tensor(&[1, 3, 5, 8])?.rope(&cos, &sin, 2)?])

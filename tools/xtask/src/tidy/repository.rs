@@ -81,7 +81,8 @@ pub fn check_sizes(paths: &[PathBuf]) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for path in paths {
         let bytes = size_of(&places::root().join(path))?;
-        if bytes > if path.starts_with(TRAINED) { MAX_TRAINED_BYTES } else { MAX_FILE_BYTES } {
+        let most = if path.starts_with(TRAINED) { MAX_TRAINED_BYTES } else { MAX_FILE_BYTES };
+        if bytes > most {
             findings.push(format!("{}: {bytes} bytes; keep large files out of git", path.display()));
         }
     }
