@@ -2,7 +2,8 @@
 
     apt-get download wordnet-base && dpkg -x wordnet-base_*.deb wordnet     (Debian package 1:3.0-37)
     pip download --no-deps timm && unzip timm-*.whl 'timm/data/_info/imagenet_synsets.txt'
-    python3 tools/words/generate.py wordnet/usr/share/wordnet timm/data/_info/imagenet_synsets.txt assets/words
+    python3 tools/words/generate.py wordnet/usr/share/wordnet timm/data/_info/imagenet_synsets.txt \
+        assets/labels/imagenet_labels.json assets/words
 
 things.json: what the taggers' and detectors' classes are called, what they are kinds of, and which kinds they have.
 speech.json: words of common text by part of speech, and irregular forms.
@@ -107,7 +108,11 @@ def read_counts(folder):
 
 
 class Things:
-    def __init__(self, folder, imagenet):
+    """
+    imagenet: synsets of the tagger's classes, a line each; labels: their labels in the program
+    """
+
+    def __init__(self, folder, imagenet, labels):
         self.words, self.parents, self.senses = read_nouns(folder)
         self.counts = read_counts(folder)
         self.children = defaultdict(list)
@@ -119,6 +124,7 @@ class Things:
             name, sense = entry.rsplit(" ", 1)
             self.coco[name] = self.senses[name][int(sense) - 1]
         self.imagenet = [line.strip()[1:] for line in imagenet.read_text().split()]
+        self.labels = json.loads(labels.read_text())["labels"]
         self.latin = self.below(self.senses["organism"][0])
         self.general = set(GENERAL.replace("\n", "").split(";"))
 
@@ -172,6 +178,11 @@ class Things:
             words = [w.lower() for w in words if w.lower() not in self.general]
             if words and (synset in classes or synset not in persons or any(self.share(w, synset)[1] for w in words)):
                 named[synset] = list(dict.fromkeys(words))
+        # A label names its class, even if it is unusual in that sense or begins with a proper name.
+        known = {word for words in named.values() for word in words}
+        for synset, label in zip(self.imagenet, self.labels, strict=True):
+            if label not in known:
+                named.setdefault(synset, []).append(label)
         return named, persons
 
     def nearest_named(self, synset, named):
@@ -283,8 +294,8 @@ def line(name, words, parents):
 
 
 def main():
-    folder, imagenet, out = (Path(argument) for argument in sys.argv[1:4])
-    things = Things(folder, imagenet)
+    folder, imagenet, labels, out = (Path(argument) for argument in sys.argv[1:5])
+    things = Things(folder, imagenet, labels)
     table = things.table()
     source = "WordNet 3.0, Copyright 2006 by Princeton University; words added by hand in tools/words/generate.py"
     body = ",\n".join(f"{compact(name)}:{compact(line(name, *entry))}" for name, entry in sorted(table.items()))
