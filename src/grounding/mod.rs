@@ -101,12 +101,17 @@ pub trait Tagger {
         Ok(None)
     }
 
-    /// Tags of parts of a picture, each looked at by itself, without places; none if the tagger is not made for that.
+    /// The likeliest tags of parts of a picture, each looked at by itself, without places and however unsure; none if the tagger is not made for that.
     ///
     /// # Errors
     /// Those of the engine.
     async fn tag_parts(&self, _image: &RgbImage, _parts: &[CropPx]) -> Result<Option<Vec<Vec<Tag>>>> {
         Ok(None)
+    }
+
+    /// Whether some class of the tagger is called so, or is of that kind: what it knows and does not see is hardly there.
+    fn knows(&self, _name: &str) -> bool {
+        false
     }
 
     /// What the network says of a picture, whatever comes of it.

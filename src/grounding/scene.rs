@@ -12,6 +12,8 @@ const MOST_THINGS: usize = 16;
 const SAME_PLACE_IOU: f32 = 0.7;
 /// A tag that points at a thing with this overlap is another name of it: places of tags are coarse.
 const TAG_PLACE_IOU: f32 = 0.5;
+/// Tags that are less sure are for those who ask for just that.
+const SEEN: f32 = 0.1;
 /// A tag without a detection must be this confident to become a thing of its own.
 const LEAST_TAG_SCORE: f32 = 0.3;
 /// From here on a fine name is trusted before its kind's.
@@ -19,14 +21,16 @@ const SURE_TAG_SCORE: f32 = 0.5;
 /// Tags of one kind that are together this sure overrule a detection of something else that is less sure than
 /// [`UNSURE_DETECTION`] and lies where they point: close up, the detector takes animals for persons.
 const OVERRULING: f32 = 0.9;
+/// Detections below this, of persons excepted, give way to a tag at their place that is as sure as [`OVERRULING`].
+const LEAST_BESIDE_TAG: f32 = 0.5;
 /// The same for an animal that the tagger knows and does not see: both know it, so less is enough.
 const OVERRULING_ANIMAL: f32 = 0.7;
 /// Detections from here on are not renamed.
 const UNSURE_DETECTION: f32 = 0.65;
 /// An animal that only the detector sees, less sure than this, is none where the tagger is sure of something else.
-pub(super) const LEAST_ANIMAL_SCORE: f32 = 0.5;
+const LEAST_ANIMAL_SCORE: f32 = 0.5;
 /// The animals that detector and tagger both know.
-pub(super) const ANIMALS: [&str; 9] = ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"];
+const ANIMALS: [&str; 9] = ["bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra"];
 /// Overlap with the best of these tags that such a detection must have.
 const OVERRULING_IOU: f32 = 0.4;
 /// Part of the smaller box that must be shared by a detection and a tag of its kind.
@@ -121,16 +125,24 @@ impl Eyes<'_> {
 /// Puts detections and tags together.
 ///
 /// 1. Detector and tagger see independently, so what both see is surer, see [`agreed`].
-/// 2. Of detections at the same place the most confident stays; tags that are surer of another kind rename it.
+/// 2. Of detections at the same place the most confident stays, and of a tool and a hammer the hammer; tags that are surer
+///    of another kind rename it.
 /// 3. A tag whose kind was detected where the tag points gives that detection its finer name as an alias.
 /// 4. Tags of one kind that was not detected become one thing: named by the tag if that is sure, else by the kind.
 /// 5. A tag of no kind that points at a thing becomes its alias, else a thing of its own. Where it shares its place with a
 ///    thing in part, it must be sure of itself: for what ImageNet has no class, the tagger names something similar.
-pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
+pub fn combined(detections: Vec<Detection>, mut tags: Vec<Tag>) -> Vec<Found> {
+    tags.retain(is_seen);
     let mut found: Vec<Found> = Vec::new();
     for Detection { label, score, box_px } in agreed(detections, &tags) {
-        if !found.iter().any(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU) {
-            found.push(Found { tag: label, aliases: vec![], score, box_px, taught: false });
+        let is_same_place = found.iter().any(|found| found.box_px.iou(&box_px) > SAME_PLACE_IOU);
+        let overlaps = |found: &&mut Found| shared(&found.box_px, &box_px) >= KIND_OVERLAP;
+        match found.iter_mut().filter(overlaps).find(|found| is_one_of_both(&found.tag, &label)) {
+            // That a hammer is a tool, the matcher knows; and a question about another tool does not mean it.
+            Some(thing) if is_kind_of(&thing.tag, &label) => {}
+            Some(thing) => thing.tag = label,
+            None if is_same_place => {}
+            None => found.push(Found { tag: label, aliases: vec![], score, box_px, taught: false }),
         }
     }
     overrule(&mut found, &tags);
@@ -144,6 +156,16 @@ pub fn combined(detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     found.truncate(MOST_THINGS);
     found
+}
+
+/// Whether the tagger sees what a tag names, rather than not being able to rule it out.
+pub(super) fn is_seen(tag: &Tag) -> bool {
+    tag.score >= SEEN
+}
+
+/// Whether one name is a broader one of the other.
+fn is_one_of_both(a: &str, b: &str) -> bool {
+    is_kind_of(a, b) || is_kind_of(b, a)
 }
 
 /// Raises each detection by what the tagger says of its kind, as two independent witnesses do: 1 − (1 − a)(1 − b). Drops
@@ -167,10 +189,12 @@ fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
     agreed
 }
 
-/// How sure the tagger is of a kind, 0..1.
+/// How sure the tagger is of a kind, 0..1: of all its tags together, or of what they have in common.
 pub(super) fn support(kind: &str, tags: &[Tag]) -> f32 {
-    let of_kind = tags.iter().filter(|tag| tag.label == kind || tag.kind.as_deref() == Some(kind));
-    of_kind.map(|tag| tag.score).sum::<f32>().min(1.0)
+    let of_kind = tags.iter().filter(|tag| tag.kind.as_deref() == Some(kind));
+    let named = tags.iter().filter(|tag| tag.kind.is_none() && tag.label == kind);
+    let sum: f32 = of_kind.map(|tag| tag.score).sum();
+    named.map(|tag| tag.score).fold(sum, f32::max).min(1.0)
 }
 
 fn overrule(found: &mut [Found], tags: &[Tag]) {
@@ -206,10 +230,10 @@ fn add_of_kind(found: &mut Vec<Found>, tag: Tag, kind: String, box_px: BoxPx) {
 }
 
 fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
-    let same = |found: &Found| found.tag == tag.label || is_kind_of(&tag.label, &found.tag);
+    let same = |found: &Found| found.tag == tag.label || is_one_of_both(&tag.label, &found.tag);
     let there = found.iter_mut().find(|found| same(found) && shared(&found.box_px, &box_px) >= KIND_OVERLAP);
     if let Some(thing) = there {
-        if thing.tag != tag.label {
+        if is_kind_of(&tag.label, &thing.tag) {
             thing.aliases.push(tag.label);
         }
         return;
@@ -217,6 +241,9 @@ fn add_of_no_kind(found: &mut Vec<Found>, tag: Tag, box_px: BoxPx) {
     let crowded = found.iter().any(|found| shared(&found.box_px, &box_px) >= KIND_OVERLAP);
     let least = if crowded { SURE_TAG_SCORE } else { LEAST_TAG_SCORE };
     match found.iter_mut().find(|found| found.box_px.iou(&box_px) > TAG_PLACE_IOU) {
+        Some(thing) if thing.score < LEAST_BESIDE_TAG && tag.score >= OVERRULING && thing.tag != "person" => {
+            (thing.tag, thing.score) = (tag.label, tag.score);
+        }
         Some(thing) if tag.score >= LEAST_TAG_SCORE => thing.aliases.push(tag.label),
         None if tag.score >= least => {
             found.push(Found { tag: tag.label, aliases: vec![], score: tag.score, box_px, taught: false });
@@ -295,10 +322,26 @@ mod tests {
         // Elsewhere in the picture there may be one, and of things other than animals a picture holds many.
         let apart = combined(vec![detection("horse", 0.47, LEFT)], panda(RIGHT));
         assert_eq!(names(&apart), [("giant panda", vec![]), ("horse", vec![])]);
-        let cup = combined(vec![detection("cup", 0.47, LEFT)], panda(LEFT));
+        let cup = combined(vec![detection("cup", 0.5, LEFT)], panda(LEFT));
         assert_eq!(names(&cup), [("cup", vec!["giant panda"])]);
         let pig = vec![tag("wild boar", Some("pig"), 0.34, LEFT), tag("hog", Some("pig"), 0.4, LEFT)];
         assert_eq!(names(&combined(vec![detection("dog", 0.59, LEFT)], pig)), [("pig", vec!["wild boar", "hog"])]);
+    }
+
+    #[test]
+    fn a_tool_that_is_a_hammer_is_one_thing() {
+        let detections = || vec![detection("tool", 0.9, LEFT), detection("hammer", 0.6, [5.0, 0.0, 50.0, 90.0])];
+        assert_eq!(names(&combined(detections(), vec![])), [("hammer", vec![])]);
+        let tags = vec![tag("tool", None, 0.7, [0.0, 0.0, 60.0, 100.0])];
+        let hammer = combined(vec![detection("hammer", 0.6, LEFT)], tags);
+        assert_eq!(names(&hammer), [("hammer", vec![])]);
+    }
+
+    #[test]
+    fn a_sure_tag_stands_before_what_is_hardly_detected_at_its_place() {
+        let dish = || vec![tag("solar dish", None, 0.95, LEFT)];
+        assert_eq!(names(&combined(vec![detection("bench", 0.47, LEFT)], dish())), [("solar dish", vec![])]);
+        assert_eq!(names(&combined(vec![detection("person", 0.47, LEFT)], dish()))[0].0, "person");
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! A second look at what the detector found and the tagger does not see in the picture as a whole.
 //!
 //! A detector of few classes calls what it has no class for by the most similar one that it has: a bison is a cow, a
-//! hedgehog a bear, a drum a suitcase. So the tagger, which knows more, looks at such a box by itself; where it is surer of
-//! something else, the detection takes that name.
+//! hedgehog a bear, a drum a suitcase, pliers are a bird. So the tagger, which knows more, looks at such a box by itself.
+//! Where it is surer of something else, the detection takes that name; where it knows what the detector found and sees
+//! nothing of it, an unsure detection is dropped.
 
 use super::matcher::is_kind_of;
-use super::scene::{ANIMALS, LEAST_ANIMAL_SCORE, shared, support};
+use super::scene::{is_seen, shared, support};
 use super::{Detection, Tag, Tagger};
 use crate::error::Result;
 use crate::media::{CropPx, RgbImage};
@@ -14,8 +15,10 @@ use crate::media::{CropPx, RgbImage};
 const MOST_PARTS: usize = 6;
 /// What is looked at beyond a box on each side, as a part of its width and height.
 const MARGIN: f32 = 0.1;
-/// The tagger must be this sure of another name.
+/// The tagger must be this sure of another name for an animal, where that is an animal, too, and for a thing a thing.
 const SURE: f32 = 0.5;
+/// It must be this sure where one is an animal and the other is not, or where it does not know what the detector found.
+const SURE_OF_OTHER_SORT: f32 = 0.75;
 /// An animal that the tagger is this sure of in the whole picture names others that the tagger cannot tell by themselves.
 const SURE_OF_PICTURE: f32 = 0.8;
 /// From here on the tagger sees in the picture what the detector found.
@@ -23,11 +26,19 @@ const SEEN_IN_PICTURE: f32 = 0.3;
 /// Looking at the box alone, it must be so many times surer of another name than of the detector's.
 const SURER: f32 = 3.0;
 /// Things other than animals that the detector is this sure of are not looked at again: a picture holds many of them.
-const SURE_DETECTION: f32 = 0.6;
+const SURE_DETECTION: f32 = 0.8;
+/// Things that are seen less than this in a box of their own are not there, if the detector is unsure of them, too.
+const UNSEEN: f32 = 0.02;
+/// Below this the detector is unsure.
+const UNSURE_DETECTION: f32 = 0.62;
+/// Boxes that take less of the picture are too coarse, looked at by themselves, to say that something is not there.
+const LEAST_PART: f32 = 0.02;
+/// The same of persons, whom the tagger has no name for.
+const LEAST_PERSON_PART: f32 = 0.05;
 /// Part of the smaller box by which two names of the detector for one thing overlap.
 const SAME_THING: f32 = 0.3;
 /// In and on these are other things, which the tagger would name.
-const PLACES: [&str; 9] = ["person", "dining table", "bed", "couch", "bench", "bowl", "tv", "sink", "potted plant"];
+const PLACES: [&str; 8] = ["dining table", "bed", "couch", "bench", "bowl", "tv", "sink", "potted plant"];
 
 /// Whether a name is of an animal.
 fn is_animal(name: &str) -> bool {
@@ -57,7 +68,42 @@ fn best_name(tags: &[Tag]) -> Option<(String, f32)> {
     Some((name.to_owned(), best.score.max(sum)))
 }
 
-/// Gives doubtful detections the names that the tagger is surer of, and drops animals that neither is sure of.
+/// What the tagger says of a detection's box by itself.
+struct SecondLook {
+    tags: Vec<Tag>,
+    /// Part of the picture's area that the box takes, 0..1.
+    part: f32,
+    /// Whether the tagger knows what the detector found; of persons it knows only three sorts.
+    is_known: bool,
+}
+
+impl SecondLook {
+    /// Whether a name, of which the tagger is so sure, is better than the detector's.
+    fn is_better(&self, name: &str, score: f32, detection: &Detection) -> bool {
+        let support = support(&detection.label, &self.tags);
+        let is_broader = is_kind_of(&detection.label, name);
+        if score <= detection.score || score <= SURER * support || is_broader {
+            return false;
+        }
+        match (is_animal(&detection.label), is_animal(name)) {
+            // Whoever holds a tool hardly looks like one; of clothes and places that cannot be said.
+            _ if detection.label == "person" => {
+                let is_big = self.part >= LEAST_PERSON_PART;
+                is_big && (is_animal(name) && score >= SURE || is_kind_of(name, "tool") && score >= SURE_OF_OTHER_SORT)
+            }
+            (was, is) if was == is => score >= if self.is_known { SURE } else { SURE_OF_OTHER_SORT },
+            _ => score >= SURE_OF_OTHER_SORT && support < UNSEEN,
+        }
+    }
+
+    /// Whether what the detector is unsure of is not there.
+    fn refutes(&self, detection: &Detection) -> bool {
+        let is_unsure = detection.score < UNSURE_DETECTION && self.part >= LEAST_PART;
+        is_unsure && self.is_known && support(&detection.label, &self.tags) < UNSEEN
+    }
+}
+
+/// Gives doubtful detections the names that the tagger is surer of, and drops those that neither is sure of.
 ///
 /// - `tags`: what the tagger sees in the whole picture
 ///
@@ -69,40 +115,42 @@ pub async fn named_by_both(
     detections: Vec<Detection>,
     tags: &[Tag],
 ) -> Result<Vec<Detection>> {
+    let tags: Vec<Tag> = tags.iter().filter(|tag| is_seen(tag)).cloned().collect();
     let doubtful: Vec<usize> =
-        (0..detections.len()).filter(|at| is_doubtful(&detections[*at], tags)).take(MOST_PARTS).collect();
+        (0..detections.len()).filter(|at| is_doubtful(&detections[*at], &tags)).take(MOST_PARTS).collect();
     if doubtful.is_empty() {
         return Ok(detections);
     }
     let parts: Vec<CropPx> = doubtful.iter().map(|at| CropPx::around(image, &detections[*at].box_px, MARGIN)).collect();
     let Some(seen) = tagger.tag_parts(image, &parts).await? else { return Ok(detections) };
-    let mut seen_in: Vec<Option<Vec<Tag>>> = detections.iter().map(|_| None).collect();
-    doubtful.into_iter().zip(seen).for_each(|(at, seen)| seen_in[at] = Some(seen));
-    Ok(renamed(detections, &seen_in, tags))
+    let picture_px = (image.width() * image.height()) as f32;
+    let mut looks: Vec<Option<SecondLook>> = detections.iter().map(|_| None).collect();
+    for (at, tags) in doubtful.into_iter().zip(seen) {
+        let Detection { label, box_px, .. } = &detections[at];
+        let is_known = label != "person" && tagger.knows(label);
+        looks[at] = Some(SecondLook { tags, part: box_px.area() / picture_px, is_known });
+    }
+    Ok(renamed(detections, looks, &tags))
 }
 
-/// - `seen_in`: of each detection, the tags of its box, if it was looked at again
+/// - `looks`: at each detection, if it was looked at again
 /// - `tags`: of the whole picture
-fn renamed(detections: Vec<Detection>, seen_in: &[Option<Vec<Tag>>], tags: &[Tag]) -> Vec<Detection> {
+fn renamed(detections: Vec<Detection>, looks: Vec<Option<SecondLook>>, tags: &[Tag]) -> Vec<Detection> {
     let of_picture = best_name(tags).filter(|(name, score)| *score >= SURE_OF_PICTURE && is_animal(name));
     let mut kept: Vec<Detection> = Vec::new();
     let mut others: Vec<(Detection, String)> = Vec::new();
-    for (detection, seen) in detections.into_iter().zip(seen_in) {
-        let Some(seen) = seen else {
+    for (detection, look) in detections.into_iter().zip(looks) {
+        let Some(look) = look else {
             kept.push(detection);
             continue;
         };
-        let support = support(&detection.label, seen);
-        let is_fitting = |(name, score): &(String, f32)| {
-            let is_surer = *score >= SURE && *score > detection.score && *score > SURER * support;
-            is_surer && is_animal(name) == is_animal(&detection.label)
-        };
-        let in_part = best_name(seen).filter(is_fitting);
-        match in_part.or_else(|| of_picture.clone().filter(is_fitting)) {
+        let names = [best_name(&look.tags), of_picture.clone().filter(|_| is_animal(&detection.label))];
+        let better = names.into_iter().flatten().filter(|(name, score)| look.is_better(name, *score, &detection));
+        match better.max_by(|a, b| a.1.total_cmp(&b.1)) {
             Some((name, score)) if name != detection.label => {
                 others.push((Detection { label: name, score, ..detection.clone() }, detection.label));
             }
-            _ if ANIMALS.contains(&&*detection.label) && detection.score < LEAST_ANIMAL_SCORE && support == 0.0 => {}
+            _ if look.refutes(&detection) => {}
             _ => kept.push(detection),
         }
     }
@@ -143,20 +191,27 @@ mod tests {
         detections.iter().map(|detection| &*detection.label).collect()
     }
 
+    /// Half of the picture, of which the tagger knows what the detector found.
+    fn look(tags: Vec<Tag>) -> Option<SecondLook> {
+        Some(SecondLook { tags, part: 0.5, is_known: true })
+    }
+
     #[test]
     fn what_the_detector_has_no_class_for_gets_the_taggers_name() {
         let crabs = vec![tag("rock crab", None, 0.46), tag("fiddler crab", None, 0.2)];
-        let found = renamed(vec![detection("horse", 0.56, LEFT)], &[Some(crabs)], &[]);
+        let found = renamed(vec![detection("horse", 0.56, LEFT)], vec![look(crabs)], &[]);
         assert_eq!(labels(&found), ["crab"]);
         let ox = vec![tag("bison", None, 0.65), tag("ox", Some("cow"), 0.3)];
-        let found = renamed(vec![detection("cow", 0.6, LEFT)], &[Some(ox)], &[]);
+        let found = renamed(vec![detection("cow", 0.6, LEFT)], vec![look(ox)], &[]);
         assert_eq!(labels(&found), ["cow"], "the tagger half sees one, too");
         let unsure = vec![tag("gazelle", None, 0.3)];
-        let found = renamed(vec![detection("giraffe", 0.85, LEFT)], &[Some(unsure)], &[]);
+        let found = renamed(vec![detection("giraffe", 0.85, LEFT)], vec![look(unsure)], &[]);
         assert_eq!(labels(&found), ["giraffe"]);
-        let drum = || vec![Some(vec![tag("drum", None, 0.9)])];
-        assert_eq!(labels(&renamed(vec![detection("suitcase", 0.4, LEFT)], &drum(), &[])), ["drum"]);
-        let found = renamed(vec![detection("dog", 0.6, LEFT)], &drum(), &[]);
+        let drum = || vec![tag("drum", None, 0.9)];
+        assert_eq!(labels(&renamed(vec![detection("suitcase", 0.4, LEFT)], vec![look(drum())], &[])), ["drum"]);
+        assert_eq!(labels(&renamed(vec![detection("bird", 0.5, LEFT)], vec![look(drum())], &[])), ["drum"]);
+        let behind = [drum(), vec![tag("beagle", Some("dog"), 0.03)]].concat();
+        let found = renamed(vec![detection("dog", 0.6, LEFT)], vec![look(behind)], &[]);
         assert_eq!(labels(&found), ["dog"], "a dog behind a drum is no drum");
     }
 
@@ -164,32 +219,45 @@ mod tests {
     fn the_herd_is_what_its_nearest_is() {
         let picture = [tag("bison", None, 0.9)];
         let detections = vec![detection("cow", 0.8, LEFT), detection("sheep", 0.6, RIGHT)];
-        let seen = [Some(vec![tag("bison", None, 0.95)]), Some(vec![tag("miniature poodle", Some("dog"), 0.2)])];
-        assert_eq!(labels(&renamed(detections, &seen, &picture)), ["bison", "bison"]);
+        let seen = vec![look(vec![tag("bison", None, 0.95)]), look(vec![tag("miniature poodle", Some("dog"), 0.2)])];
+        assert_eq!(labels(&renamed(detections, seen, &picture)), ["bison", "bison"]);
     }
 
     #[test]
     fn one_animal_that_the_detector_takes_for_several_is_one() {
-        let panda = || Some(vec![tag("lesser panda", None, 0.8)]);
+        let panda = || look(vec![tag("lesser panda", None, 0.8)]);
         let detections = vec![detection("bear", 0.5, [30.0, 0.0, 100.0, 100.0]), detection("bird", 0.6, LEFT)];
-        assert_eq!(labels(&renamed(detections, &[panda(), panda()], &[])), ["lesser panda"]);
+        assert_eq!(labels(&renamed(detections, vec![panda(), panda()], &[])), ["lesser panda"]);
         let two = vec![detection("bear", 0.5, LEFT), detection("bear", 0.6, RIGHT)];
-        assert_eq!(labels(&renamed(two, &[panda(), panda()], &[])), ["lesser panda", "lesser panda"]);
+        assert_eq!(labels(&renamed(two, vec![panda(), panda()], &[])), ["lesser panda", "lesser panda"]);
     }
 
     #[test]
-    fn animals_that_neither_is_sure_of_are_none() {
-        let nothing = || [Some(vec![])];
-        assert!(renamed(vec![detection("bird", 0.48, LEFT)], &nothing(), &[]).is_empty());
-        assert_eq!(labels(&renamed(vec![detection("bird", 0.6, LEFT)], &nothing(), &[])), ["bird"]);
-        assert_eq!(labels(&renamed(vec![detection("cup", 0.4, LEFT)], &nothing(), &[])), ["cup"]);
+    fn what_neither_is_sure_of_is_not_there() {
+        let look = |part, is_known| vec![Some(SecondLook { tags: vec![], part, is_known })];
+        let left = |label: &str, score, look| labels(&renamed(vec![detection(label, score, LEFT)], look, &[])).len();
+        assert_eq!((left("bird", 0.48, look(0.5, true)), left("cup", 0.4, look(0.5, true))), (0, 0));
+        assert_eq!(left("bird", 0.7, look(0.5, true)), 1, "the detector is sure");
+        assert_eq!(left("scissors", 0.5, look(0.5, false)), 1, "the tagger does not know them");
+        assert_eq!(left("cup", 0.5, look(0.01, true)), 1, "too small to be refuted");
+    }
+
+    #[test]
+    fn persons_are_no_animals_and_no_tools() {
+        let named = |score, part, name: &str, sure| {
+            let look = Some(SecondLook { tags: vec![tag(name, None, sure)], part, is_known: true });
+            labels(&renamed(vec![detection("person", score, LEFT)], vec![look], &[])).join(" ")
+        };
+        assert_eq!((&*named(0.58, 0.4, "macaque", 0.77), &*named(0.59, 0.4, "hammer", 0.88)), ("macaque", "hammer"));
+        assert_eq!(named(0.65, 0.4, "suit", 0.9), "person", "who wears a suit is somebody");
+        assert_eq!(named(0.65, 0.01, "macaque", 0.77), "person", "too small to tell");
     }
 
     #[test]
     fn only_what_the_picture_does_not_support_is_looked_at_again() {
         let cat = [tag("tabby cat", Some("cat"), 0.6)];
         assert!(!is_doubtful(&detection("cat", 0.5, LEFT), &cat) && is_doubtful(&detection("dog", 0.9, LEFT), &cat));
-        assert!(!is_doubtful(&detection("bowl", 0.4, LEFT), &cat) && !is_doubtful(&detection("cup", 0.7, LEFT), &cat));
+        assert!(!is_doubtful(&detection("bowl", 0.4, LEFT), &cat) && !is_doubtful(&detection("cup", 0.8, LEFT), &cat));
         assert!(is_doubtful(&detection("giraffe", 0.9, LEFT), &[]));
     }
 }

@@ -7,6 +7,7 @@ use super::scene::{Heard, Scene};
 use crate::error::Result;
 use crate::grounding::Thing;
 use crate::grounding::matcher::{Matcher, is_kind_of};
+use crate::grounding::tagger::groups::is_wide;
 use crate::grounding::taught::name::is_proper;
 
 /// Computes the answer to a question that evidence can answer; none for all others.
@@ -99,9 +100,14 @@ async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
     Ok(format!("I see {said} in the picture."))
 }
 
+/// The things that the noun names; not those of which only a wide group is known that it is one of many kinds of.
 async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
     let found = matcher.entities(&format!("the {noun}"), &scene.names()).await?;
-    Ok(found.into_iter().next().map_or_else(Vec::new, |entity| entity.things))
+    let mut things = found.into_iter().next().map_or_else(Vec::new, |entity| entity.things);
+    let singular = noun.strip_suffix('s').unwrap_or(noun);
+    let is_one_of_many = |tag: &str| is_wide(tag) && (is_kind_of(noun, tag) || is_kind_of(singular, tag));
+    things.retain(|thing| !is_one_of_many(&scene.things[*thing].tag));
+    Ok(things)
 }
 
 /// The things that a question is about: those of the name, else those of the most confident tag.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde::Deserialize;
 
+use super::groups::Groups;
 use crate::encoders::efficientnet::{Config, EfficientNet};
 use crate::error::{Error, Result};
 use crate::grounding::{Tag, Tagger, TaggerView};
@@ -13,9 +14,11 @@ use crate::nn::Weights;
 use crate::tensor::Tensor;
 
 /// Tags below this confidence are not given.
-const LEAST_SCORE: f32 = 0.1;
+const LEAST_SCORE: f32 = 0.03;
 /// More tags than this are not given.
-const MOST_TAGS: usize = 5;
+const MOST_TAGS: usize = 12;
+/// What a joiner reads: so many, however unsure.
+const MOST_VIEW_TAGS: usize = 5;
 /// Steps between two places of the network's map, for smooth boxes.
 const FINER: usize = 8;
 /// A place counts as the thing's when it reaches this part of the strongest place.
@@ -36,6 +39,7 @@ pub struct ImagenetTagger {
     network: EfficientNet,
     labels: Vec<String>,
     kinds: BTreeMap<usize, String>,
+    groups: Groups,
 }
 
 impl ImagenetTagger {
@@ -53,7 +57,9 @@ impl ImagenetTagger {
         let kinds = kinds.into_iter().flat_map(|(kind, classes)| {
             classes.into_iter().map(move |class| (class, kind.clone())).collect::<Vec<_>>()
         });
-        Ok(Self { network: EfficientNet::load(config, weights)?, labels, kinds: kinds.collect() })
+        let kinds = kinds.collect();
+        let groups = Groups::new(&labels, &kinds);
+        Ok(Self { network: EfficientNet::load(config, weights)?, labels, kinds, groups })
     }
 
     /// The network, which is also the picture encoder of the language model.
@@ -67,15 +73,26 @@ impl ImagenetTagger {
         let classes = self.labels.len();
         let (centre, whole) = activations.split_at(activations.len() / 2);
         let both = probabilities(centre, classes).into_iter().zip(probabilities(whole, classes));
-        let mut tags = self.best_tags(both.map(|(a, b)| (a + b) / 2.0), whole, image);
+        let scores: Vec<f32> = both.map(|(a, b)| (a + b) / 2.0).collect();
+        let mut tags = self.best_tags(&scores, MOST_TAGS, whole, image);
+        self.add_group(&mut tags, &scores);
         tags.retain(|tag| tag.score >= LEAST_SCORE);
         tags
     }
 
+    /// Puts what the tags have in common before them, where none of them is sure; at the place of the first of them.
+    fn add_group(&self, tags: &mut Vec<Tag>, scores: &[f32]) {
+        let Some((name, score)) = self.groups.surest(scores) else { return };
+        let classes = self.groups.classes(name);
+        let is_member = |tag: &&Tag| classes.iter().any(|class| self.labels[*class] == tag.label);
+        let box_px = tags.iter().find(is_member).and_then(|tag| tag.box_px);
+        tags.insert(0, Tag { label: name.to_owned(), score, box_px, kind: None });
+    }
+
     /// The likeliest classes, each with the place that speaks for it in the activations of the whole picture.
-    fn best_tags(&self, scores: impl Iterator<Item = f32>, whole: &[f32], image: &RgbImage) -> Vec<Tag> {
+    fn best_tags(&self, scores: &[f32], most: usize, whole: &[f32], image: &RgbImage) -> Vec<Tag> {
         let classes = self.labels.len();
-        let mut tags: Vec<(usize, f32)> = scores.enumerate().collect();
+        let mut tags: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
         tags.sort_by(|a, b| b.1.total_cmp(&a.1));
         let side = (whole.len() / classes).isqrt();
         let tag = |(class, score): (usize, f32)| {
@@ -85,7 +102,7 @@ impl ImagenetTagger {
             let box_px = b.map(|[x0, y0, x1, y1]| BoxPx::from([x0 * x, y0 * y, x1 * x, y1 * y]));
             Tag { label: self.labels[class].clone(), score, box_px, kind: self.kinds.get(&class).cloned() }
         };
-        tags.into_iter().take(MOST_TAGS).map(tag).collect()
+        tags.into_iter().take(most).map(tag).collect()
     }
 }
 
@@ -109,13 +126,17 @@ impl Tagger for ImagenetTagger {
         let activations = self.network.class_activations(&self.network.feature_map(&input)?)?.to_f32().await?;
         let of_part = |activations: &[f32]| {
             let scores = probabilities(activations, self.labels.len());
-            let mut tags = self.best_tags(scores.into_iter(), activations, image);
-            tags.retain(|tag| tag.score >= LEAST_SCORE);
+            let mut tags = self.best_tags(&scores, MOST_TAGS, activations, image);
+            self.add_group(&mut tags, &scores);
             // Places would be of the part, not of the picture.
             tags.iter_mut().for_each(|tag| tag.box_px = None);
             tags
         };
         Ok(Some(activations.chunks(activations.len() / parts.len()).map(of_part).collect()))
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.labels.iter().any(|label| label == name) || self.kinds.values().any(|kind| kind == name)
     }
 
     fn features(&self, image: &RgbImage, part: CropPx) -> Result<Option<Tensor>> {
@@ -130,7 +151,7 @@ impl Tagger for ImagenetTagger {
         let features = map.reshape(&[1, channels, rows * columns])?.transpose(1, 2)?; // [1, rows · columns, channels]
         let whole = self.network.class_activations(&map)?.to_f32().await?;
         let scores = probabilities(&whole, self.labels.len());
-        Ok(Some(TaggerView { features, tags: self.best_tags(scores.into_iter(), &whole, image) }))
+        Ok(Some(TaggerView { features, tags: self.best_tags(&scores, MOST_VIEW_TAGS, &whole, image) }))
     }
 }
 

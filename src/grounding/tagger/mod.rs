@@ -1,5 +1,6 @@
 //! Namers of what is in a picture. One file a model.
 
+pub mod groups;
 pub mod imagenet;
 mod not_things;
 pub mod ram;
