@@ -81,7 +81,8 @@ fn phrase(sample: &Sample) -> &str {
     sample.said.first().map_or("", |said| &said.name)
 }
 
-/// A question about a picture alone.
+/// A question about a picture alone. Descriptions say all the facts, if they are told: a model that learns to leave some
+/// out does so in sessions, too.
 ///
 /// - `told`: facts in words, if they are told
 pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabulary, random: &mut Random) -> Exchange {
@@ -90,14 +91,15 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
         vocabulary.tagger[..ANIMAL_CLASSES].iter().any(|noun| noun.kind == said.kind || noun.name == said.name)
     });
     let line = told.map_or_else(String::new, |told| format!("In the picture: {told}.\n"));
-    let describe = |prompt: &str| (prompt.to_owned(), format!("The picture shows {}.", things_said(sample)));
+    let things = told.map_or_else(|| things_said(sample), str::to_owned);
+    let describe = |prompt: &str| (prompt.to_owned(), format!("The picture shows {things}."));
     let [describe_prompt, identity_prompt] =
         [&DESCRIBE_PROMPTS[..], &IDENTITY_PROMPTS].map(|prompts| prompts[random.below(prompts.len())]);
     let identity = |said: &Said| format!("It is {}.", facts::with_article(said_name(said, &sample.view)));
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
         Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
-        Some(said) if random.happens(0.15) => presence(sample, said, vocabulary, random),
+        Some(said) if random.happens(0.25) => presence(sample, said, vocabulary, random),
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
             None => describe(describe_prompt),
@@ -130,14 +132,18 @@ fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut 
     }
 }
 
-/// A question about a sound alone.
+/// A question about a sound alone. As with pictures, all the facts are said, if they are told.
+///
+/// - `told`: facts in words, if they are told
 pub fn about_sound(sample: &Sample, told: Option<&str>, random: &mut Random) -> Exchange {
     let line = told.map_or_else(String::new, |told| format!("In the sound: {told}.\n"));
+    let heard = told.unwrap_or_else(|| phrase(sample));
     let (question, answer) = match sample.said.first() {
         Some(said) if random.happens(0.25) => {
-            (MAKER_PROMPTS[random.below(MAKER_PROMPTS.len())], format!("It is {}.", facts::with_article(&said.kind)))
+            let maker = told.map_or_else(|| facts::with_article(&said.kind), str::to_owned);
+            (MAKER_PROMPTS[random.below(MAKER_PROMPTS.len())], format!("It is {maker}."))
         }
-        _ => (HEAR_PROMPTS[random.below(HEAR_PROMPTS.len())], format!("The sound is {}.", phrase(sample))),
+        _ => (HEAR_PROMPTS[random.below(HEAR_PROMPTS.len())], format!("The sound is {heard}.")),
     };
     Exchange { shown: vec![ModalityKind::Audio], question: format!("{line}{question}"), answer }
 }
@@ -149,7 +155,7 @@ pub fn about_sound(sample: &Sample, told: Option<&str>, random: &mut Random) -> 
 pub fn unrelated(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut Random) -> Exchange {
     let prompt = NEGATIVE_PROMPTS[random.below(NEGATIVE_PROMPTS.len())];
     let prefix = if prompt.contains("related") || random.happens(0.5) { UNRELATED } else { "" };
-    about_both(picture, sound, with_facts, prompt, format!("{prefix}{}", both_said(picture, sound)))
+    about_both(picture, sound, with_facts, prompt, format!("{prefix}{}", both_said(picture, sound, with_facts)))
 }
 
 /// A picture and the sound of what is in it: what they are, or where the sound comes from.
@@ -157,7 +163,13 @@ pub fn related(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut 
     if random.happens(0.5) {
         let prompt = NEGATIVE_PROMPTS[random.below(NEGATIVE_PROMPTS.len())];
         let prefix = if prompt.contains("related") { RELATED } else { "" };
-        return about_both(picture, sound, with_facts, prompt, format!("{prefix}{}", both_said(picture, sound)));
+        return about_both(
+            picture,
+            sound,
+            with_facts,
+            prompt,
+            format!("{prefix}{}", both_said(picture, sound, with_facts)),
+        );
     }
     let prompt = SOURCE_PROMPTS[random.below(SOURCE_PROMPTS.len())];
     let source = sound.said.first().map_or("", |said| &said.kind);
@@ -165,8 +177,11 @@ pub fn related(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut 
     about_both(picture, sound, with_facts, prompt, format!("The sound comes from the {source} {place}."))
 }
 
-fn both_said(picture: &Sample, sound: &Sample) -> String {
-    format!("The image shows {}. The audio is {}.", things_said(picture), phrase(sound))
+fn both_said(picture: &Sample, sound: &Sample, with_facts: bool) -> String {
+    let told = |sample: &Sample| sample.view.told.clone().filter(|_| with_facts);
+    let things = told(picture).unwrap_or_else(|| things_said(picture));
+    let heard = told(sound).unwrap_or_else(|| phrase(sound).to_owned());
+    format!("The image shows {things}. The audio is {heard}.")
 }
 
 fn about_both(picture: &Sample, sound: &Sample, with_facts: bool, prompt: &str, answer: String) -> Exchange {
@@ -211,6 +226,22 @@ mod tests {
             .collect();
         assert!(answers.contains(&format!("The picture shows {said}.")));
         assert!(answers.contains(&"It is a golden retriever.".to_owned()));
+    }
+
+    #[test]
+    fn facts_that_are_told_are_all_said() {
+        let vocabulary = Vocabulary::new().unwrap();
+        let told = "a golden retriever on the left and two cats";
+        let answers: Vec<String> = (0..40)
+            .map(|seed| about_picture(&picture(), Some(told), &vocabulary, &mut Random::new(seed, 0)).answer)
+            .collect();
+        assert!(answers.contains(&format!("The picture shows {told}.")));
+        let heard = "a train whistle and a horn";
+        for seed in 0..40 {
+            let Exchange { question, answer, .. } = about_sound(&sound(), Some(heard), &mut Random::new(seed, 2));
+            assert!(question.starts_with("In the sound: a train whistle and a horn.\n"));
+            assert!([format!("The sound is {heard}."), format!("It is {heard}.")].contains(&answer), "{answer}");
+        }
     }
 
     #[test]
