@@ -287,7 +287,8 @@ export class Bubo {
   /** Settles when all parts are in. */
   readonly ready: Promise<void>;
   readonly device: "webgpu" | "wasm";
-  readonly deviceReason: "chosen" | "no-webgpu" | "no-adapter" | "software-gpu" | "real-gpu";
+  /** "faulty-gpu": every kernel is tried when a bundle is opened, and this card computed one of them wrongly or failed. */
+  readonly deviceReason: "chosen" | "no-webgpu" | "no-adapter" | "software-gpu" | "faulty-gpu" | "real-gpu";
   /** Why nothing can be kept on this device, as in some private windows; null where the bundle is kept. */
   readonly cacheFault: string | null;
   /** Begins a conversation; there is one at a time. */

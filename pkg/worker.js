@@ -76,11 +76,19 @@ async function run(command) {
 
 async function open({ bundleUrl, device }) {
   ({ memory } = await start());
-  const chosen = await chooseDevice(device);
-  session = await WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
+  let chosen = await chooseDevice(device);
+  const opened = () => WebSession.open(bundleUrl, { device: chosen.device }, (event) => {
     const { id: target, ...rest } = event;
     post({ id: target, event: rest });
   });
+  try {
+    session = await opened();
+  } catch (error) {
+    // A card that fails at once or computes wrongly is none, unless somebody asked for it.
+    if (chosen.reason !== "real-gpu" || !["no-webgpu", "gpu"].includes(error.code)) throw error;
+    chosen = { device: "wasm", reason: "faulty-gpu" };
+    session = await opened();
+  }
   return { device: chosen.device, deviceReason: chosen.reason, cacheFault: session.cacheFault ?? null };
 }
 

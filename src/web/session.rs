@@ -22,7 +22,7 @@ use crate::nn::WeightSink;
 use crate::session::stages::{StageOptions, StageReport};
 use crate::session::{AskOptions, Session, TaughtList, Teaching};
 use crate::tensor::Device;
-use crate::tensor::gpu::Gpu;
+use crate::tensor::gpu::{Gpu, KernelFailure};
 
 /// How often a command looks whether the parts that it needs have come.
 const PART_WAIT_MS: u32 = 20;
@@ -266,10 +266,22 @@ impl WebSession {
     }
 }
 
+/// The GPU, once it has shown that it computes what the processor does: some cards, drivers and browsers do not, and say
+/// nothing.
+async fn tested_gpu() -> Result<Gpu> {
+    let gpu = Gpu::open().await?;
+    match gpu.self_test().await?.first() {
+        None => Ok(gpu),
+        Some(KernelFailure { case, reason }) => Err(Error::NoWebGpu(format!(
+            "the graphics card, its driver or this browser computes {case} wrongly ({reason}); use the device \"wasm\""
+        ))),
+    }
+}
+
 impl WebSession {
     async fn opened(bundle_url: &str, options: JsValue, on_event: Function) -> Result<Self> {
         let OpenOptions { device } = parsed(options)?;
-        let device = if device == "webgpu" { Device::Gpu(Gpu::open().await?) } else { Device::Cpu };
+        let device = if device == "webgpu" { Device::Gpu(tested_gpu().await?) } else { Device::Cpu };
         let (cache, cache_fault): (Rc<dyn Cache>, _) = match OpfsCache::open().await {
             Ok(cache) => (Rc::new(cache), None),
             Err(error) => (Rc::new(NoCache), Some(error.to_string())),
