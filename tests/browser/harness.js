@@ -15,6 +15,7 @@ import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { after, before } from "node:test";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
@@ -61,6 +62,23 @@ export async function openBrowser(moreFlags = []) {
     viewport: { width: 1280, height: 900 },
   });
   return new Browser(context, profile, server);
+}
+
+/**
+ * A browser with one tab for all tests of a file: opened before the first, closed after the last, also when one failed.
+ *
+ * @param {string} address relative to the site
+ * @param {string[]} moreFlags of Chromium
+ * @returns {{ browser: Browser, tab: Tab }} to be read within tests, once both are open
+ */
+export function useTab(address, moreFlags = []) {
+  const used = {};
+  before(async () => {
+    used.browser = await openBrowser(moreFlags);
+    used.tab = await used.browser.open(address);
+  });
+  after(() => used.browser?.close());
+  return used;
 }
 
 class Browser {

@@ -1,24 +1,18 @@
 /** The package as a page of someone else would use it. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { openBrowser, partFile } from "./harness.js";
+import { test } from "node:test";
+import { partFile, useTab } from "./harness.js";
 import { readFile } from "node:fs/promises";
 
 const SLOW = { timeout: 180_000 };
 const BUNDLE = "/bundles/bubo-mini/bundle.json";
 
-let browser;
-let tab;
-before(async () => {
-  browser = await openBrowser();
-  tab = await browser.open("pkg/package.json");
-});
-after(() => browser?.close());
+const used = useTab("pkg/package.json");
 
 /** Runs a function in the page with the package; an error comes back as its code and message. */
 function inPage(run, argument) {
-  return tab.page.evaluate(async ([source, given]) => {
+  return used.tab.page.evaluate(async ([source, given]) => {
     const bubo = await import("/pkg/index.js");
     try {
       return await eval(`(${source})`)(bubo, given);
@@ -29,10 +23,10 @@ function inPage(run, argument) {
 }
 
 test("importing does nothing", async () => {
-  const workers = tab.page.workers().length;
+  const workers = used.tab.page.workers().length;
   const names = await inPage((bubo) => Object.keys(bubo).sort());
   assert.deepEqual(names, ["Answer", "Bubo", "BuboError", "Chat", "Mask", "draw", "hitTest", "readAudio", "readImage", "segments", "textOn"]);
-  assert.equal(tab.page.workers().length, workers);
+  assert.equal(used.tab.page.workers().length, workers);
 });
 
 test("unknown options and wrong values are refused by name", async () => {
@@ -149,12 +143,12 @@ test("load, show, ask: events come in order; abort and close end what is under w
   assert.equal(seen.stopped, "cancelled");
   assert.equal(seen.again.at(-1), "done");
   assert.equal(seen.closed, "closed");
-  assert.deepEqual(tab.errors, []);
+  assert.deepEqual(used.tab.errors, []);
 });
 
 test("another load downloads nothing", SLOW, async () => {
   const fetched = [];
-  tab.page.context().on("request", (request) => { if (request.url().includes(".safetensors")) fetched.push(request.url()); });
+  used.tab.page.context().on("request", (request) => { if (request.url().includes(".safetensors")) fetched.push(request.url()); });
   const cached = await inPage(async ({ Bubo }, url) => {
     const before = await Bubo.describe(url);
     const bubo = await Bubo.load(url, { device: "wasm" });

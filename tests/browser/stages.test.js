@@ -1,22 +1,16 @@
 /** Every network of the paper's system alone, tiny and random: WebGPU gives what the processor gives. */
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { openBrowser } from "./harness.js";
+import { test } from "node:test";
+import { useTab } from "./harness.js";
 
 const STAGES = ["tagger", "detector", "segmenter", "image_encoder", "image_qformer", "audio_encoder", "audio_qformer", "language"];
 
-let browser;
-let tab;
-before(async () => {
-  browser = await openBrowser();
-  tab = await browser.open("pkg/package.json");
-});
-after(() => browser?.close());
+const used = useTab("pkg/package.json");
 
 /** Runs stages of the bundle that `cargo xtask test browser` writes; an error comes back as its code and message. */
 function stagesOn(device, options = {}) {
-  return tab.page.evaluate(async ([wanted, given]) => {
+  return used.tab.page.evaluate(async ([wanted, given]) => {
     const { Bubo } = await import("/pkg/index.js");
     const { runStages, gpuCounters } = await import("/pkg/stages.js");
     const bubo = await Bubo.load("/bundles/bubogpt-tiny-random/bundle.json", { device: wanted });
@@ -76,7 +70,7 @@ test("every stage runs alone, on WebGPU and on the processor", { timeout: 300_00
     assert.deepEqual(spoken?.promptTokens, other.spoken?.promptTokens);
     assert.deepEqual(outputs.map(({ name, dims, finite }) => [name, dims, finite]), other.outputs.map(({ name, dims }) => [name, dims, true]));
   });
-  assert.deepEqual(tab.errors, []);
+  assert.deepEqual(used.tab.errors, []);
 });
 
 test("pictures give on WebGPU what they give on the processor", { timeout: 300_000 }, (context) =>
@@ -87,7 +81,7 @@ test("sounds and words do, too", { timeout: 300_000 }, (context) =>
 
 // Natively the kernels go through another compiler of WGSL, so that the browser's own faults are seen only here.
 test("every kernel gives on WebGPU what it gives on the processor", { timeout: 300_000 }, async () => {
-  const failures = await tab.page.evaluate(async () => {
+  const failures = await used.tab.page.evaluate(async () => {
     const { Bubo } = await import("/pkg/index.js");
     const { gpuSelfTest } = await import("/pkg/stages.js");
     const bubo = await Bubo.load("/bundles/bubogpt-tiny-random/bundle.json", { device: "webgpu" });
