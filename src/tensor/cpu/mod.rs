@@ -38,6 +38,9 @@ pub(crate) enum CpuMatrix {
     },
 }
 
+/// Whether tensors may take part in training. Pages do not train, and go without the code for it.
+const TRAINS: bool = cfg!(not(target_arch = "wasm32"));
+
 impl CpuMatrix {
     /// The same numbers, as f32, on one of candle's devices.
     pub(crate) fn on_candle(&self, device: &Device) -> Result<Self> {
@@ -167,7 +170,7 @@ impl CpuTensor {
 
 /// Whether candle must see the operation: to differentiate it, or since no kernel here reaches the numbers.
 fn tracked<'a>(tensors: impl IntoIterator<Item = &'a CpuTensor>) -> bool {
-    tensors.into_iter().any(|tensor| tensor.0.track_op() || !tensor.0.device().is_cpu())
+    TRAINS && tensors.into_iter().any(|tensor| tensor.0.track_op() || !tensor.0.device().is_cpu())
 }
 
 impl EngineTensor for CpuTensor {
@@ -508,7 +511,7 @@ impl EngineTensor for CpuTensor {
         let (front, cols) = self.dims().split_at(self.dims().len() - 1);
         let (finish, left) = split_activation(activation);
         let (rows, out) = match matrix {
-            CpuMatrix::Dense(weight) if weight.track_op() => {
+            CpuMatrix::Dense(weight) if TRAINS && weight.track_op() => {
                 return Ok(Self(plain::linear(&self.0, weight, bias.map(|bias| &bias.0), activation)?));
             }
             CpuMatrix::Dense(weight) if training => {
@@ -593,6 +596,7 @@ impl EngineTensor for CpuTensor {
 
     fn conv2d(&self, kernel: &CpuKernel) -> Result<Self> {
         let packed = match &kernel.weights {
+            KernelWeights::Plain(..) if !TRAINS => return Err(Error::shape("conv2d", "a page does not train")),
             KernelWeights::Plain(weight, bias) => {
                 return Ok(Self(plain::conv2d(&self.0, weight, bias.as_ref(), &kernel.options)?));
             }
