@@ -27,6 +27,8 @@ const SEEN_IN_PICTURE: f32 = 0.3;
 const SURER: f32 = 3.0;
 /// Things other than animals that the detector is this sure of are not looked at again: a picture holds many of them.
 const SURE_DETECTION: f32 = 0.8;
+/// The same of persons, who are in many pictures.
+const SURE_PERSON: f32 = 0.65;
 /// Things that are seen less than this in a box of their own are not there, if the detector is unsure of them, too.
 const UNSEEN: f32 = 0.02;
 /// Below this the detector is unsure.
@@ -51,7 +53,8 @@ fn is_doubtful(detection: &Detection, tags: &[Tag]) -> bool {
     if is_animal(&detection.label) {
         return support < SEEN_IN_PICTURE;
     }
-    support == 0.0 && detection.score < SURE_DETECTION && !PLACES.contains(&&*detection.label)
+    let sure = if detection.label == "person" { SURE_PERSON } else { SURE_DETECTION };
+    support == 0.0 && detection.score < sure && !PLACES.contains(&&*detection.label)
 }
 
 /// What the tags name, and how surely: a kind where the best tag has one, else the tag itself, or what several have in
@@ -259,5 +262,8 @@ mod tests {
         assert!(!is_doubtful(&detection("cat", 0.5, LEFT), &cat) && is_doubtful(&detection("dog", 0.9, LEFT), &cat));
         assert!(!is_doubtful(&detection("bowl", 0.4, LEFT), &cat) && !is_doubtful(&detection("cup", 0.8, LEFT), &cat));
         assert!(is_doubtful(&detection("giraffe", 0.9, LEFT), &[]));
+        assert!(
+            is_doubtful(&detection("person", 0.6, LEFT), &[]) && !is_doubtful(&detection("person", 0.7, LEFT), &[])
+        );
     }
 }

@@ -14,6 +14,7 @@ const GROUPS: [&str; 45] = [
     "antelope",
     "ape",
     "bag",
+    "basket",
     "beetle",
     "box",
     "bridge",
@@ -55,7 +56,6 @@ const GROUPS: [&str; 45] = [
     "vegetable",
     "whale",
     "wolf",
-    "basket",
 ];
 
 /// Whether a name is of a group so wide that to see one is not to see each of its kinds: a tool need not be a hammer.
