@@ -70,6 +70,20 @@ impl Lexicon {
         up.or_else(|| names.iter().filter_map(|sense| self.steps_up(*sense, words)).min().map(Relation::Broader))
     }
 
+    /// Those of `names` that the word is a kind of: as [`relation`](Self::relation) says of each, found in one walk.
+    pub(super) fn kinds_among<'a>(&self, word: &str, names: &[&'a str]) -> Vec<&'a str> {
+        let Some(words) = self.senses.get(word) else { return Vec::new() };
+        let (mut above, mut open) = (HashSet::new(), words.clone());
+        while let Some(sense) = open.pop() {
+            open.extend(self.parents[sense].iter().filter(|parent| above.insert(**parent)));
+        }
+        let is_kind = |name: &&&str| {
+            let senses = self.senses.get(**name).map_or(&[][..], Vec::as_slice);
+            senses.iter().any(|sense| above.contains(sense)) && !senses.iter().any(|sense| words.contains(sense))
+        };
+        names.iter().filter(is_kind).copied().collect()
+    }
+
     /// Whether a sense of the word is a person.
     pub(super) fn is_person(&self, word: &str) -> bool {
         let (Some(person), Some(senses)) = (self.person, self.senses.get(word)) else { return false };
@@ -96,6 +110,18 @@ impl Lexicon {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_among_names_are_the_same_as_one_by_one() {
+        let lexicon = Lexicon::get();
+        let names = ["animal", "bird", "cat", "dog", "vehicle", "kite", "tool", "person", "no such word"];
+        for word in ["tabby", "dog", "kite", "hammer", "bike", "astronaut", "orange", "arabian camel", "no such word"] {
+            let one_by_one = |name: &&&str| matches!(lexicon.relation(word, name), Some(Relation::Kind(_)));
+            let expected: Vec<&str> = names.iter().filter(one_by_one).copied().collect();
+            assert_eq!(lexicon.kinds_among(word, &names), expected, "{word}");
+        }
+        assert_eq!(lexicon.kinds_among("tabby", &names), ["animal", "cat"]);
+    }
 
     #[test]
     fn relations_are_those_of_everyday_language() {

@@ -102,6 +102,11 @@ pub fn is_kind_of(word: &str, name: &str) -> bool {
     matches!(Lexicon::get().relation(word, name), Some(Relation::Kind(_)))
 }
 
+/// Those of `names` that a word means a kind of, as [`is_kind_of`] says of each.
+pub fn kinds_among<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
+    Lexicon::get().kinds_among(word, names)
+}
+
 impl Matcher<'_> {
     /// Finds every phrase that means one of the things.
     ///

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::grounding::matcher::is_kind_of;
+use crate::grounding::matcher::kinds_among;
 
 /// The sum of a group's classes must be this sure, 0..1.
 const SURE: f32 = 0.5;
@@ -77,8 +77,9 @@ impl Groups {
         let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (class, label) in labels.iter().enumerate() {
             let kind = kinds.get(&class).map(String::as_str);
-            let others = GROUPS.into_iter().filter(|group| Some(*group) != kind);
-            for group in kind.into_iter().chain(others.filter(|group| label == group || is_kind_of(label, group))) {
+            let own = GROUPS.into_iter().filter(|group| group == label);
+            let others = own.chain(kinds_among(label, &GROUPS)).filter(|group| Some(*group) != kind);
+            for group in kind.into_iter().chain(others) {
                 groups.entry(group).or_default().push(class);
             }
         }
