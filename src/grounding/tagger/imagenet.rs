@@ -1,5 +1,6 @@
 //! The 1000 classes of ImageNet as tags, each with the place that spoke for it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
@@ -39,7 +40,8 @@ pub struct ImagenetTagger {
     network: EfficientNet,
     labels: Vec<String>,
     kinds: BTreeMap<usize, String>,
-    groups: Groups,
+    /// Found with the first picture: the word lists that they need would lie between the weights while these load.
+    groups: OnceCell<Groups>,
 }
 
 impl ImagenetTagger {
@@ -57,9 +59,8 @@ impl ImagenetTagger {
         let kinds = kinds.into_iter().flat_map(|(kind, classes)| {
             classes.into_iter().map(move |class| (class, kind.clone())).collect::<Vec<_>>()
         });
-        let kinds = kinds.collect();
-        let groups = Groups::new(&labels, &kinds);
-        Ok(Self { network: EfficientNet::load(config, weights)?, labels, kinds, groups })
+        let (network, kinds, groups) = (EfficientNet::load(config, weights)?, kinds.collect(), OnceCell::new());
+        Ok(Self { network, labels, kinds, groups })
     }
 
     /// The network, which is also the picture encoder of the language model.
@@ -82,8 +83,9 @@ impl ImagenetTagger {
 
     /// Puts what the tags have in common before them, where none of them is sure; at the place of the first of them.
     fn add_group(&self, tags: &mut Vec<Tag>, scores: &[f32]) {
-        let Some((name, score)) = self.groups.surest(scores) else { return };
-        let classes = self.groups.classes(name);
+        let groups = self.groups.get_or_init(|| Groups::new(&self.labels, &self.kinds));
+        let Some((name, score)) = groups.surest(scores) else { return };
+        let classes = groups.classes(name);
         let is_member = |tag: &&Tag| classes.iter().any(|class| self.labels[*class] == tag.label);
         let box_px = tags.iter().find(is_member).and_then(|tag| tag.box_px);
         tags.insert(0, Tag { label: name.to_owned(), score, box_px, kind: None });
