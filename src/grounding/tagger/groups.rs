@@ -89,20 +89,16 @@ impl Groups {
         Self { groups }
     }
 
-    /// The narrowest group whose classes are sure together, and how sure; none if one class is sure by itself.
+    /// The narrowest group whose classes are sure together, with these and how sure; none if one class is sure by itself.
     ///
     /// - `scores`: of each class, 0..1
-    pub(super) fn surest(&self, scores: &[f32]) -> Option<(&str, f32)> {
+    pub(super) fn surest(&self, scores: &[f32]) -> Option<(&str, &[usize], f32)> {
         if scores.iter().any(|score| *score >= SURE) {
             return None;
         }
         let sum = |classes: &[usize]| classes.iter().filter_map(|class| scores.get(*class)).sum::<f32>();
-        self.groups.iter().map(|(name, classes)| (name.as_str(), sum(classes))).find(|(_, sum)| *sum >= SURE)
-    }
-
-    /// The classes of a group, or none.
-    pub(super) fn classes(&self, name: &str) -> &[usize] {
-        self.groups.iter().find(|(group, _)| group == name).map_or(&[], |(_, classes)| classes)
+        let mut sums = self.groups.iter().map(|(name, classes)| (name.as_str(), classes.as_slice(), sum(classes)));
+        sums.find(|(_, _, sum)| *sum >= SURE)
     }
 }
 
@@ -116,13 +112,13 @@ mod tests {
             ["goldfish", "tench", "hammerhead", "tabby cat", "tiger cat", "drum"].map(str::to_owned).into();
         let kinds = BTreeMap::from([(3, "cat".to_owned()), (4, "cat".to_owned())]);
         let groups = Groups::new(&labels, &kinds);
-        let near = |found: Option<(&str, f32)>, name: &str, score: f32| {
-            found.is_some_and(|(found, sum)| found == name && (sum - score).abs() < 1e-5)
+        let is = |scores: &[f32], name: &str, classes: &[usize], score: f32| {
+            let found = groups.surest(scores);
+            found.is_some_and(|found| (found.0, found.1) == (name, classes) && (found.2 - score).abs() < 1e-5)
         };
-        assert!(near(groups.surest(&[0.3, 0.25, 0.2, 0.0, 0.0, 0.0]), "fish", 0.75));
-        assert!(near(groups.surest(&[0.1, 0.0, 0.0, 0.45, 0.3, 0.0]), "cat", 0.75));
+        assert!(is(&[0.3, 0.25, 0.2, 0.0, 0.0, 0.0], "fish", &[0, 1, 2], 0.75));
+        assert!(is(&[0.1, 0.0, 0.0, 0.45, 0.3, 0.0], "cat", &[3, 4], 0.75));
         assert_eq!(groups.surest(&[0.6, 0.3, 0.0, 0.0, 0.0, 0.0]), None, "the goldfish is sure");
         assert_eq!(groups.surest(&[0.3, 0.1, 0.0, 0.2, 0.0, 0.3]), None);
-        assert_eq!((groups.classes("cat"), groups.classes("drum")), (&[3, 4][..], &[][..]));
     }
 }

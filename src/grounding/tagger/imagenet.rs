@@ -75,7 +75,7 @@ impl ImagenetTagger {
         let (centre, whole) = activations.split_at(activations.len() / 2);
         let both = probabilities(centre, classes).into_iter().zip(probabilities(whole, classes));
         let scores: Vec<f32> = both.map(|(a, b)| (a + b) / 2.0).collect();
-        let mut tags = self.best_tags(&scores, MOST_TAGS, whole, image);
+        let mut tags = self.best_tags(&scores, MOST_TAGS, |class| self.place(class, whole, image));
         self.add_group(&mut tags, &scores);
         tags.retain(|tag| tag.score >= LEAST_SCORE);
         tags
@@ -84,27 +84,31 @@ impl ImagenetTagger {
     /// Puts what the tags have in common before them, where none of them is sure; at the place of the first of them.
     fn add_group(&self, tags: &mut Vec<Tag>, scores: &[f32]) {
         let groups = self.groups.get_or_init(|| Groups::new(&self.labels, &self.kinds));
-        let Some((name, score)) = groups.surest(scores) else { return };
-        let classes = groups.classes(name);
+        let Some((name, classes, score)) = groups.surest(scores) else { return };
         let is_member = |tag: &&Tag| classes.iter().any(|class| self.labels[*class] == tag.label);
         let box_px = tags.iter().find(is_member).and_then(|tag| tag.box_px);
         tags.insert(0, Tag { label: name.to_owned(), score, box_px, kind: None });
     }
 
-    /// The likeliest classes, each with the place that speaks for it in the activations of the whole picture.
-    fn best_tags(&self, scores: &[f32], most: usize, whole: &[f32], image: &RgbImage) -> Vec<Tag> {
-        let classes = self.labels.len();
+    /// The likeliest classes, each with its place in the picture where `place` knows one.
+    fn best_tags(&self, scores: &[f32], most: usize, place: impl Fn(usize) -> Option<BoxPx>) -> Vec<Tag> {
         let mut tags: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
         tags.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let side = (whole.len() / classes).isqrt();
         let tag = |(class, score): (usize, f32)| {
-            let map: Vec<f32> = whole.iter().skip(class).step_by(classes).copied().collect();
-            let b = active_box(&map, side);
-            let (x, y) = (image.width() as f32, image.height() as f32);
-            let box_px = b.map(|[x0, y0, x1, y1]| BoxPx::from([x0 * x, y0 * y, x1 * x, y1 * y]));
-            Tag { label: self.labels[class].clone(), score, box_px, kind: self.kinds.get(&class).cloned() }
+            let kind = self.kinds.get(&class).cloned();
+            Tag { label: self.labels[class].clone(), score, box_px: place(class), kind }
         };
         tags.into_iter().take(most).map(tag).collect()
+    }
+
+    /// The place that speaks for a class in the activations of the whole picture, `[places, classes]`.
+    fn place(&self, class: usize, whole: &[f32], image: &RgbImage) -> Option<BoxPx> {
+        let classes = self.labels.len();
+        let side = (whole.len() / classes).isqrt();
+        let map: Vec<f32> = whole.iter().skip(class).step_by(classes).copied().collect();
+        let [x0, y0, x1, y1] = active_box(&map, side)?;
+        let (x, y) = (image.width() as f32, image.height() as f32);
+        Some(BoxPx::from([x0 * x, y0 * y, x1 * x, y1 * y]))
     }
 }
 
@@ -128,10 +132,9 @@ impl Tagger for ImagenetTagger {
         let activations = self.network.class_activations(&self.network.feature_map(&input)?)?.to_f32().await?;
         let of_part = |activations: &[f32]| {
             let scores = probabilities(activations, self.labels.len());
-            let mut tags = self.best_tags(&scores, MOST_TAGS, activations, image);
-            self.add_group(&mut tags, &scores);
             // Places would be of the part, not of the picture.
-            tags.iter_mut().for_each(|tag| tag.box_px = None);
+            let mut tags = self.best_tags(&scores, MOST_TAGS, |_| None);
+            self.add_group(&mut tags, &scores);
             tags
         };
         Ok(Some(activations.chunks(activations.len() / parts.len()).map(of_part).collect()))
@@ -153,7 +156,8 @@ impl Tagger for ImagenetTagger {
         let features = map.reshape(&[1, channels, rows * columns])?.transpose(1, 2)?; // [1, rows · columns, channels]
         let whole = self.network.class_activations(&map)?.to_f32().await?;
         let scores = probabilities(&whole, self.labels.len());
-        Ok(Some(TaggerView { features, tags: self.best_tags(&scores, MOST_VIEW_TAGS, &whole, image) }))
+        let tags = self.best_tags(&scores, MOST_VIEW_TAGS, |class| self.place(class, &whole, image));
+        Ok(Some(TaggerView { features, tags }))
     }
 }
 
