@@ -1,7 +1,9 @@
 //! Finders of things. One file a model.
 
+pub mod focal_head;
 pub mod grounding_dino;
 pub mod nanodet;
+pub mod nanodet_plus;
 
 use std::rc::Rc;
 
@@ -21,13 +23,18 @@ pub fn load(part: &LoadedPart<Weights>) -> Result<Rc<dyn Detector>> {
             &part.weights,
             &part.json_file::<Vec<String>>("coco_labels.json")?,
         )?),
+        "nanodet_plus" => Rc::new(nanodet_plus::NanoDetPlus::load(
+            &part.config()?,
+            &part.weights,
+            &part.json_file::<Vec<String>>("coco_labels.json")?,
+        )?),
         "grounding_dino" => Rc::new(grounding_dino::GroundingDinoDetector::load(
             &part.config()?,
             &part.weights,
             part.file(grounding_dino::TOKENIZER_FILE)?,
         )?),
         other => {
-            let known = "known are nanodet_g and grounding_dino";
+            let known = "known are nanodet_g, nanodet_plus and grounding_dino";
             return Err(Error::Unsupported(format!("a detector {other:?}; {known}")));
         }
     })

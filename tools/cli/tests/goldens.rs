@@ -107,6 +107,13 @@ fn nanodet() {
 }
 
 #[test]
+fn nanodet_plus() {
+    for picture in ["chelsea", "coffee"] {
+        check(&format!("nanodet_plus_{picture}"));
+    }
+}
+
+#[test]
 fn u2netp() {
     for picture in ["astronaut", "chelsea", "coffee"] {
         check(&format!("u2netp_{picture}"));

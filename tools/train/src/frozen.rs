@@ -1,9 +1,11 @@
 //! The frozen parts: what a picture or a sound becomes before anything learns.
 
+use std::rc::Rc;
+
 use anyhow::{Context, Result};
 use bubo::encoders::joiner::{self, Hint, spread};
 use bubo::encoders::yamnet::Yamnet;
-use bubo::grounding::detector::nanodet::NanoDet;
+use bubo::grounding::detector;
 use bubo::grounding::scene::combined;
 use bubo::grounding::second_look::named_by_both;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
@@ -30,10 +32,9 @@ pub struct View {
 }
 
 /// The networks for pictures.
-#[derive(Debug)]
 pub struct Eyes {
     tagger: ImagenetTagger,
-    detector: NanoDet,
+    detector: Rc<dyn Detector>,
     /// `[tag_classes, encoder_width]` and the biases of the classes: prototypes of what features a class has.
     pub classifier: (Vec<f32>, Vec<f32>),
 }
@@ -63,9 +64,7 @@ impl Eyes {
         let classifier = classifier(&tagger.weights.pp("_fc"), 1000, 1280)?;
         let tagger = ImagenetTagger::load(&tagger.config()?, &tagger.weights, tagger.file("imagenet_labels.json")?)?;
         let detector = block_on(loader.load_part("detector", &mut |_| {}))?;
-        let detector_labels: Vec<String> = detector.json_file("coco_labels.json")?;
-        let detector = NanoDet::load(&detector.config()?, &detector.weights, &detector_labels)?;
-        Ok(Self { tagger, detector, classifier })
+        Ok(Self { tagger, detector: detector::load(&detector)?, classifier })
     }
 
     /// Sizes of a joiner for these networks.

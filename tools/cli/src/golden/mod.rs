@@ -84,6 +84,7 @@ pub const COMPONENTS: &[Component] = &[
     Component { kind: "ram", run: ram::run },
     Component { kind: "grounding_dino", run: grounding_dino::run },
     Component { kind: "effnet_lite0", run: efficientnet::run },
+    Component { kind: "nanodet_plus", run: nanodet::run_plus },
     Component { kind: "nanodet", run: nanodet::run },
     Component { kind: "u2netp", run: u2net::run },
     Component { kind: "yamnet", run: yamnet::run },

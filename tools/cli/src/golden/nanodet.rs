@@ -1,11 +1,13 @@
-//! NanoDet-g against its golden.
+//! NanoDet-g and NanoDet-Plus against their goldens.
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use bubo::grounding::detector::nanodet::{Config, NanoDet};
+use bubo::grounding::detector::focal_head::{FocalHead, Level};
+use bubo::grounding::detector::nanodet::NanoDet;
+use bubo::grounding::detector::nanodet_plus::NanoDetPlus;
 use bubo::media::RgbImage;
-use bubo::tensor::Device;
+use bubo::tensor::{Device, Tensor};
 
 use super::real_part::RealPart;
 use super::{Difference, Golden, tolerance};
@@ -15,19 +17,40 @@ const SCORE_THRESHOLD: f32 = 0.3;
 /// Pixels that a side of a box may be off.
 const BOX_TOLERANCE_PX: f64 = 0.1;
 
-/// Runs it on the golden's picture.
+/// Runs NanoDet-g on the golden's picture; its weights come from its package, since no bundle has it.
+///
+/// # Errors
+/// If the package or an array is missing, or other things are found.
+pub fn run(golden: &Golden, device: &Device, _: Option<&Path>) -> Result<Vec<Difference>> {
+    let part = RealPart::of_package("nanodet", device)?;
+    let labels: Vec<String> = serde_json::from_slice(part.file("coco_labels.json")?)?;
+    let network = NanoDet::load(&part.config()?, &part.weights, &labels)?;
+    part.weights.finish()?;
+    compared(golden, device, &network.head, |input| network.forward(input))
+}
+
+/// Runs NanoDet-Plus on the golden's picture.
 ///
 /// # Errors
 /// If the part or an array is missing, or other things are found.
-pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> Result<Vec<Difference>> {
+pub fn run_plus(golden: &Golden, device: &Device, bundle: Option<&Path>) -> Result<Vec<Difference>> {
     let part = RealPart::open("detector", device, bundle)?;
-    let config: Config = part.config()?;
     let labels: Vec<String> = serde_json::from_slice(part.file("coco_labels.json")?)?;
-    let network = NanoDet::load(&config, &part.weights, &labels)?;
+    let network = NanoDetPlus::load(&part.config()?, &part.weights, &labels)?;
     part.weights.finish()?;
-    let side = config.input_size;
-    let image = RgbImage::new(side, side, golden.u8("in.image_u8")?.to_vec())?;
-    let levels = network.forward(&network.input(&image)?)?;
+    compared(golden, device, &network.head, |input| network.forward(input))
+}
+
+fn compared(
+    golden: &Golden,
+    device: &Device,
+    head: &FocalHead,
+    forward: impl Fn(&Tensor) -> bubo::Result<Vec<Level>>,
+) -> Result<Vec<Difference>> {
+    let pixels = golden.u8("in.image_u8")?;
+    let side = (pixels.len() / 3).isqrt();
+    let image = RgbImage::new(side, side, pixels.to_vec())?;
+    let levels = forward(&head.input(&image)?)?;
     let allowed = tolerance(golden.component(), device);
     let mut differences = Vec::new();
     for level in &levels {
@@ -35,7 +58,7 @@ pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> Result<Ve
         differences.push(golden.compare(&name("scores"), &level.scores, allowed)?);
         differences.push(golden.compare(&name("distances"), &level.distances, allowed)?);
     }
-    let found = pollster::block_on(network.decode(&levels, SCORE_THRESHOLD))?;
+    let found = pollster::block_on(head.decode(&levels, SCORE_THRESHOLD))?;
     let classes: Vec<i64> = found.iter().map(|candidate| candidate.class as i64).collect();
     let expected = golden.i64("out.box_classes")?;
     ensure!(classes == expected, "expected things of the classes {expected:?}, found {classes:?}");

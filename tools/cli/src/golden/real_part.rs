@@ -9,7 +9,7 @@ use bubo::tensor::{Device, Precision};
 use serde::de::DeserializeOwned;
 
 use crate::bundle::load_part;
-use crate::convert::MINI;
+use crate::convert::{MINI, OTHERS, Recipe};
 use crate::part;
 
 /// Configuration, weights and files of one part.
@@ -27,18 +27,27 @@ impl RealPart {
     /// If neither is there, or it is damaged.
     pub fn open(name: &str, device: &Device, bundle: Option<&Path>) -> Result<Self> {
         if bundle.is_none() {
-            return Self::convert(name, device);
+            let recipe = MINI.iter().find(|recipe| recipe.part == name);
+            return Self::convert(recipe.with_context(|| format!("no recipe for {name}"))?, device);
         }
         let loaded = load_part(bundle, name, device)?;
         Ok(Self { config: loaded.config, weights: loaded.weights, files: loaded.files })
     }
 
+    /// Makes the part from the package `name` and those that belong to it.
+    ///
+    /// # Errors
+    /// If no part is made from it, or it was not fetched.
+    pub fn of_package(name: &str, device: &Device) -> Result<Self> {
+        let recipe = MINI.iter().chain(OTHERS).find(|recipe| recipe.inputs.first() == Some(&name));
+        Self::convert(recipe.with_context(|| format!("no recipe reads the package {name}"))?, device)
+    }
+
     /// Converts the part's packages, fetched before, in memory.
-    fn convert(name: &str, device: &Device) -> Result<Self> {
-        let recipe = MINI.iter().find(|recipe| recipe.part == name).with_context(|| format!("no recipe for {name}"))?;
+    fn convert(recipe: &Recipe, device: &Device) -> Result<Self> {
         let package = recipe.inputs.first().context("the recipe reads no package")?;
         let converted = (recipe.convert)(&parts_folder().join(package))
-            .with_context(|| format!("part {name}; `cargo xtask bundle` fetches what it is made of"))?;
+            .with_context(|| format!("part {}; `cargo xtask parts` fetches what it is made of", recipe.part))?;
         let (config, files) = (converted.config.clone(), converted.files.iter().cloned().collect());
         Ok(Self { config, weights: part::weights(converted, device, Precision::Exact)?, files })
     }
