@@ -26,7 +26,11 @@ const LEAST_BESIDE_TAG: f32 = 0.5;
 /// The same for an animal that the tagger knows and does not see: both know it, so less is enough.
 const OVERRULING_ANIMAL: f32 = 0.7;
 /// Detections from here on are not renamed.
-const UNSURE_DETECTION: f32 = 0.65;
+const UNSURE_DETECTION: f32 = 0.58;
+/// Where something is this sure,
+const SURE_DETECTION: f32 = 0.6;
+/// what is less sure than this is left out: of nothing else it would be a guess, here it is a mistake as often as not.
+const LEAST_BESIDE_SURE: f32 = 0.5;
 /// An animal that only the detector sees, less sure than this, is none where the tagger is sure of something else.
 const LEAST_ANIMAL_SCORE: f32 = 0.5;
 /// The animals that detector and tagger both know.
@@ -169,7 +173,8 @@ fn is_one_of_both(a: &str, b: &str) -> bool {
 }
 
 /// Raises each detection by what the tagger says of its kind, as two independent witnesses do: 1 − (1 − a)(1 − b). Drops
-/// animals that the detector is unsure of and the tagger does not see, where the tagger is sure of something else.
+/// animals that the detector is unsure of and the tagger does not see, where the tagger is sure of something else, and what
+/// is unsure beside what is sure.
 fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
     let mut agreed: Vec<Detection> = detections
         .into_iter()
@@ -186,6 +191,9 @@ fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
         })
         .collect();
     agreed.sort_by(|a, b| b.score.total_cmp(&a.score));
+    if agreed.first().is_some_and(|best| best.score >= SURE_DETECTION) {
+        agreed.retain(|detection| detection.score >= LEAST_BESIDE_SURE);
+    }
     agreed
 }
 
@@ -287,6 +295,15 @@ mod tests {
     }
 
     #[test]
+    fn guesses_are_left_out_beside_what_is_sure() {
+        let kite = || detection("kite", 0.45, LEFT);
+        assert_eq!(names(&combined(vec![detection("dog", 0.7, RIGHT), kite()], vec![])), [("dog", vec![])]);
+        assert_eq!(names(&combined(vec![kite()], vec![])), [("kite", vec![])]);
+        let seen = combined(vec![detection("dog", 0.7, RIGHT), kite()], vec![tag("kite", None, 0.2, LEFT)]);
+        assert_eq!(names(&seen), [("dog", vec![]), ("kite", vec![])], "the tagger sees it, too");
+    }
+
+    #[test]
     fn undetected_kinds_become_one_thing() {
         let tags = vec![tag("pug", Some("dog"), 0.4, LEFT), tag("boxer dog", Some("dog"), 0.3, LEFT)];
         assert_eq!(names(&combined(vec![], tags)), [("dog", vec!["pug", "boxer dog"])]);
@@ -298,7 +315,7 @@ mod tests {
     #[test]
     fn sure_tags_overrule_an_unsure_detection() {
         let tags = || vec![tag("egyptian cat", Some("cat"), 0.6, LEFT), tag("tabby cat", Some("cat"), 0.35, LEFT)];
-        let found = combined(vec![detection("person", 0.6, LEFT)], tags());
+        let found = combined(vec![detection("person", 0.55, LEFT)], tags());
         assert_eq!(names(&found), [("cat", vec!["egyptian cat", "tabby cat"])]);
         let sure = combined(vec![detection("person", 0.8, LEFT)], tags());
         assert_eq!(names(&sure), [("person", vec![]), ("egyptian cat", vec!["cat", "tabby cat"])]);
@@ -325,7 +342,7 @@ mod tests {
         let cup = combined(vec![detection("cup", 0.5, LEFT)], panda(LEFT));
         assert_eq!(names(&cup), [("cup", vec!["giant panda"])]);
         let pig = vec![tag("wild boar", Some("pig"), 0.34, LEFT), tag("hog", Some("pig"), 0.4, LEFT)];
-        assert_eq!(names(&combined(vec![detection("dog", 0.59, LEFT)], pig)), [("pig", vec!["wild boar", "hog"])]);
+        assert_eq!(names(&combined(vec![detection("dog", 0.55, LEFT)], pig)), [("pig", vec!["wild boar", "hog"])]);
     }
 
     #[test]

@@ -233,9 +233,10 @@ impl NanoDetPlus {
             before = channels;
         }
         let pyramid = config.pyramid;
-        let reduce = config.stages.iter().enumerate().map(|(at, (channels, _))| {
-            layers.pointwise(&format!("fpn.reduce_layers.{at}"), *channels, pyramid, true)
-        });
+        let reduce =
+            config.stages.iter().enumerate().map(|(at, (channels, _))| {
+                layers.pointwise(&format!("fpn.reduce_layers.{at}"), *channels, pyramid, true)
+            });
         let bottleneck = |path: String| GhostBottleneck::load(&layers, &path, 2 * pyramid, pyramid);
         let separable = |path: String, stride| Separable::load(&layers, &path, pyramid, stride);
         let heads = (0..config.stages.len() + 1).map(|level| -> Result<Head> {

@@ -124,6 +124,13 @@ mod tests {
     }
 
     #[test]
+    fn hyphens_are_no_hindrance() {
+        use crate::grounding::matcher::{is_kind_of, kinds_among};
+        assert!(is_kind_of("ring-tailed lemur", "animal") && is_kind_of("ring tailed lemur", "lemur"));
+        assert_eq!(kinds_among("wire-haired fox terrier", &["dog", "cat"]), ["dog"]);
+    }
+
+    #[test]
     fn relations_are_those_of_everyday_language() {
         let lexicon = Lexicon::get();
         let cases = [

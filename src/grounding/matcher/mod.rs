@@ -14,6 +14,7 @@ mod pairs;
 mod speech;
 mod words;
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use async_trait::async_trait;
@@ -99,12 +100,17 @@ enum Tie {
 
 /// Whether a word means a kind of what the other means, as a goose is a kind of bird.
 pub fn is_kind_of(word: &str, name: &str) -> bool {
-    matches!(Lexicon::get().relation(word, name), Some(Relation::Kind(_)))
+    matches!(Lexicon::get().relation(&looked_up(word), &looked_up(name)), Some(Relation::Kind(_)))
 }
 
 /// Those of `names` that a word means a kind of, as [`is_kind_of`] says of each.
 pub fn kinds_among<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
-    Lexicon::get().kinds_among(word, names)
+    Lexicon::get().kinds_among(&looked_up(word), names)
+}
+
+/// A name as the lexicon has it: labels have hyphens (`ring-tailed lemur`), which are spaces there.
+fn looked_up(name: &str) -> Cow<'_, str> {
+    if name.contains('-') { Cow::Owned(normalize(name)) } else { Cow::Borrowed(name) }
 }
 
 impl Matcher<'_> {

@@ -62,7 +62,7 @@ fn config() -> serde_json::Value {
     json!({
         "input_size": 416, "mean_bgr": [103.53, 116.28, 123.675], "deviation_bgr": [57.375, 57.12, 58.395],
         "slope": 0.1, "stem": 24, "stages": [[116, 4], [232, 8], [464, 4]], "pyramid": 96,
-        "classes": 80, "bins": 8, "cell_centre": 0.0, "score_threshold": 0.4, "nms_iou": 0.6,
+        "classes": 80, "bins": 8, "cell_centre": 0.0, "score_threshold": 0.4, "nms_iou": 0.5,
     })
 }
 

@@ -1,8 +1,9 @@
 //! Which things, answers and places a text names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bubo::grounding::matcher::is_kind_of;
+use bubo::session::facts::plural;
 use bubo_train::vocabulary::Vocabulary;
 
 use super::set::Place;
@@ -17,18 +18,23 @@ pub fn plain(text: &str) -> String {
     format!(" {} ", words.collect::<Vec<_>>().join(" "))
 }
 
+/// A word as [`plain`] text, and its plural, which not always has just an `s` more.
+fn forms(word: &str) -> [String; 2] {
+    [plain(word), plain(&plural(word))]
+}
+
 /// Whether a text names one of the words, as a whole word.
 pub fn names(text: &str, words: &[String]) -> bool {
     let text = plain(text);
-    words.iter().any(|word| text.contains(&plain(word)))
+    words.iter().any(|word| forms(word).iter().any(|form| text.contains(form)))
 }
 
 /// Whether something that a text names is one of these words, or is said more or less closely: `dog` of `hot dog`.
 pub fn is_one_of<'a>(named: &str, words: impl IntoIterator<Item = &'a String>) -> bool {
     let named = plain(named);
     words.into_iter().any(|word| {
-        let word = plain(word);
-        word.contains(&named) || named.contains(&word)
+        let [word, words] = forms(word);
+        word.contains(&named) || named.contains(&word) || named.contains(&words)
     })
 }
 
@@ -55,15 +61,23 @@ pub fn places(answer: &str) -> BTreeSet<Place> {
     words.into_iter().filter(|(_, words)| named(words)).map(|(place, _)| place).collect()
 }
 
-/// Names of all things that the vocabulary knows.
+/// Names of all things that the vocabulary knows, each at its forms.
 #[derive(Debug)]
-pub struct Known(BTreeSet<String>);
+pub struct Known(BTreeMap<String, String>);
 
 impl Known {
     /// Of the vocabulary.
     pub fn new(vocabulary: &Vocabulary) -> Self {
         let nouns = vocabulary.tagger.iter().chain(&vocabulary.detector);
-        Self(nouns.flat_map(|noun| [&noun.name, &noun.kind]).map(|name| plain(name).trim().to_owned()).collect())
+        Self::of(nouns.flat_map(|noun| [&*noun.name, &*noun.kind]))
+    }
+
+    fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let forms = names.into_iter().flat_map(|name| {
+            let [singular, plural] = forms(name).map(|form| form.trim().to_owned());
+            [(plural, singular.clone()), (singular.clone(), singular)]
+        });
+        Self(forms.collect())
     }
 
     /// Whether an answer names a known thing that is a kind of one of the words: a German shepherd is a dog.
@@ -77,12 +91,10 @@ impl Known {
         let words: Vec<&str> = plain_answer.split_whitespace().collect();
         let (mut found, mut at) = (Vec::new(), 0);
         while at < words.len() {
-            let longest =
-                (1..=3.min(words.len() - at)).rev().find(|count| self.0.contains(&words[at..at + count].join(" ")));
-            if let Some(count) = longest {
-                found.push(words[at..at + count].join(" "));
-            }
-            at += longest.unwrap_or(1);
+            let known = |count| Some((count, self.0.get(&words[at..at + count].join(" "))?));
+            let longest = (1..=3.min(words.len() - at)).rev().find_map(known);
+            found.extend(longest.map(|(_, name)| name.clone()));
+            at += longest.map_or(1, |(count, _)| count);
         }
         found
     }
@@ -98,6 +110,7 @@ mod tests {
         assert!(names("There are two Dogs.", &accept) && names("a hot dog", &accept));
         assert!(!names("a dogma, a hotdog stand", &accept));
         assert!(names("a glass", &["glass".to_owned()]) && names("a bus", &["bus".to_owned()]));
+        assert!(names("two buses", &["bus".to_owned()]) && is_one_of("two benches", &["bench".to_owned()]));
     }
 
     #[test]
@@ -111,8 +124,9 @@ mod tests {
 
     #[test]
     fn longer_names_hide_their_parts() {
-        let known = Known(["dog", "hot dog", "person"].map(str::to_owned).into());
+        let known = Known::of(["dog", "hot dog", "person", "bus", "couch"]);
         assert_eq!(known.named("A person eats hot dogs with a dog and a unicorn."), ["person", "hot dog", "dog"]);
+        assert_eq!(known.named("Three people, two buses, couches."), ["person", "bus", "couch"]);
     }
 
     #[test]
