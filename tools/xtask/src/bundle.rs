@@ -5,7 +5,8 @@ use std::{env, path::PathBuf, process::Command};
 use anyhow::{Context, Result};
 
 use crate::{
-    parts, places,
+    parts::{self, Group},
+    places,
     process::{output, run, say},
     samples,
 };
@@ -15,7 +16,7 @@ use crate::{
 /// # Errors
 /// A part cannot be fetched, or the conversion fails.
 pub fn build() -> Result<()> {
-    samples::lay_out(&parts::fetch(None)?)?;
+    samples::lay_out(&parts::fetch(&[Group::Model, Group::Sample])?)?;
     let mut bundle = bubo()?;
     say("building bundles/bubo-mini, where its parts or its converter have changed");
     bundle.arg("bundle").arg("--parts").arg(parts::folder()?);

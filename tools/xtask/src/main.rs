@@ -95,7 +95,10 @@ fn execute(command: Command) -> Result<()> {
         Command::Serve { port } => serve::serve(port)?,
         Command::FullSize { layers, fast } => full_size::run(layers, fast)?,
         Command::Tidy => tidy::check()?,
-        Command::Parts { group } => println!("{}", serde_json::to_string_pretty(&parts::fetch(group)?)?),
+        Command::Parts { group } => {
+            let groups = group.map_or(parts::GROUPS.to_vec(), |group| vec![group]);
+            println!("{}", serde_json::to_string_pretty(&parts::fetch(&groups)?)?);
+        }
         Command::WasmStd => match wasm_std::provide()? {
             Some(compiler) => println!("{}", compiler.display()),
             None => println!("rustc"),

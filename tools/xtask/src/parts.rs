@@ -32,7 +32,8 @@ struct Table {
 struct Part {
     /// The folder's name in the cache.
     name: String,
-    /// What it is for: the bundle is made of `model` parts; `sample` pictures and sounds are for the page and tests.
+    /// What it is for: the bundle is made of `model` parts; `sample` pictures and sounds are for the page and tests;
+    /// `golden` parts are networks that the runtime reads and tests, but bubo-mini is not made of.
     group: Group,
     client: Client,
     package: String,
@@ -50,7 +51,11 @@ struct Part {
 pub enum Group {
     Model,
     Sample,
+    Golden,
 }
+
+/// All groups.
+pub const GROUPS: [Group; 3] = [Group::Model, Group::Sample, Group::Golden];
 
 #[derive(Deserialize, Serialize, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
@@ -81,19 +86,19 @@ pub struct Fetched {
     pub files: BTreeMap<String, PathBuf>,
 }
 
-/// Fetches every part that is not in the cache yet; `group` limits it to one group.
+/// Fetches every part of these groups that is not in the cache yet.
 ///
 /// Samples of Debian packages are left out, with a word about it, on machines without apt.
 ///
 /// # Errors
 /// A client fails three times, or a downloaded file is not the pinned one.
-pub fn fetch(group: Option<Group>) -> Result<BTreeMap<String, Fetched>> {
+pub fn fetch(groups: &[Group]) -> Result<BTreeMap<String, Fetched>> {
     let path = places::root().join("tools/parts.json");
     let table: Table = serde_json::from_str(&fs::read_to_string(&path)?).context("tools/parts.json")?;
     let folder = places::cache("parts")?;
     let mut downloads = Downloads { folder: folder.join(format!("download.{}", std::process::id())) };
     let mut fetched = BTreeMap::new();
-    for part in table.parts.iter().filter(|part| group.is_none_or(|group| part.group == group)) {
+    for part in table.parts.iter().filter(|part| groups.contains(&part.group)) {
         if part.client == Client::Apt && !(exists("apt-get") && exists("dpkg-deb")) {
             say(format!("{}: left out, {} comes by apt and this machine has none", part.name, part.package));
             continue;

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{bundle, chromium, npm, parts, places, process, serve, tidy, vulkan, web};
+use crate::{
+    bundle, chromium, npm,
+    parts::{self, Group},
+    places, process, serve, tidy, vulkan, web,
+};
 
 /// The steps, in the order in which they run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -91,6 +95,7 @@ fn execute(step: Step, closing: &mut Vec<String>) -> Result<()> {
 }
 
 fn native(tests: &mut Command, closing: &mut Vec<String>) -> Result<()> {
+    parts::fetch(&[Group::Golden])?;
     tests.envs(vulkan::environment()?);
     tests.env("BUBO_PARTS", parts::folder()?).env("BUBO_BUNDLE", bundle::folder());
     watched(tests, closing, |line| line.starts_with("test result: "))
