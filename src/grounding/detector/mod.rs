@@ -1,4 +1,4 @@
-//! Finders of things. One file a model.
+//! Finders of things. One file a model, and `focal_head`, which two of them share.
 
 pub mod focal_head;
 pub mod grounding_dino;
