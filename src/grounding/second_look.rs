@@ -49,13 +49,16 @@ fn is_animal(name: &str) -> bool {
 }
 
 /// Whether the box is worth a second look.
-fn is_doubtful(detection: &Detection, tags: &[Tag]) -> bool {
+///
+/// - `part`: of the picture's area that the box takes, 0..1
+fn is_doubtful(detection: &Detection, part: f32, tags: &[Tag]) -> bool {
     let support = support(&detection.label, tags);
     if is_animal(&detection.label) {
         return support < SEEN_IN_PICTURE;
     }
     let sure = if detection.label == "person" { SURE_PERSON } else { SURE_DETECTION };
-    support == 0.0 && detection.score < sure && !PLACES.contains(&&*detection.label)
+    let is_open = part >= LEAST_PART && !PLACES.contains(&&*detection.label);
+    is_open && support == 0.0 && detection.score < sure
 }
 
 /// What the tags name, and how surely: a kind where the best tag has one, else the tag itself, or what several have in
@@ -122,19 +125,20 @@ pub async fn named_by_both(
     tags: &[Tag],
 ) -> Result<Vec<Detection>> {
     let tags: Vec<Tag> = tags.iter().filter(|tag| is_seen(tag)).cloned().collect();
-    let doubtful: Vec<usize> =
-        (0..detections.len()).filter(|at| is_doubtful(&detections[*at], &tags)).take(MOST_PARTS).collect();
+    let picture_px = (image.width() * image.height()) as f32;
+    let part = |detection: &Detection| detection.box_px.area() / picture_px;
+    let is_doubtful = |at: &usize| is_doubtful(&detections[*at], part(&detections[*at]), &tags);
+    let doubtful: Vec<usize> = (0..detections.len()).filter(is_doubtful).take(MOST_PARTS).collect();
     if doubtful.is_empty() {
         return Ok(detections);
     }
     let parts: Vec<CropPx> = doubtful.iter().map(|at| CropPx::around(image, &detections[*at].box_px, MARGIN)).collect();
     let Some(seen) = tagger.tag_parts(image, &parts).await? else { return Ok(detections) };
-    let picture_px = (image.width() * image.height()) as f32;
     let mut looks: Vec<Option<SecondLook>> = detections.iter().map(|_| None).collect();
     for (at, tags) in doubtful.into_iter().zip(seen) {
-        let Detection { label, box_px, .. } = &detections[at];
+        let label = &detections[at].label;
         let is_known = label != "person" && tagger.knows(label);
-        looks[at] = Some(SecondLook { tags, part: box_px.area() / picture_px, is_known });
+        looks[at] = Some(SecondLook { tags, part: part(&detections[at]), is_known });
     }
     Ok(renamed(detections, looks, &tags))
 }
@@ -272,11 +276,10 @@ mod tests {
     #[test]
     fn only_what_the_picture_does_not_support_is_looked_at_again() {
         let cat = [tag("tabby cat", Some("cat"), 0.6)];
-        assert!(!is_doubtful(&detection("cat", 0.5, LEFT), &cat) && is_doubtful(&detection("dog", 0.9, LEFT), &cat));
-        assert!(!is_doubtful(&detection("bowl", 0.4, LEFT), &cat) && !is_doubtful(&detection("cup", 0.8, LEFT), &cat));
-        assert!(is_doubtful(&detection("giraffe", 0.9, LEFT), &[]));
-        assert!(
-            is_doubtful(&detection("person", 0.6, LEFT), &[]) && !is_doubtful(&detection("person", 0.7, LEFT), &[])
-        );
+        let doubtful = |label: &str, score, part| is_doubtful(&detection(label, score, LEFT), part, &cat);
+        assert!(!doubtful("cat", 0.5, 0.5) && doubtful("dog", 0.9, 0.5));
+        assert!(!doubtful("bowl", 0.4, 0.5) && !doubtful("cup", 0.8, 0.5) && doubtful("cup", 0.7, 0.5));
+        assert!(doubtful("person", 0.6, 0.5) && !doubtful("person", 0.7, 0.5));
+        assert!(!doubtful("cup", 0.7, 0.1) && doubtful("giraffe", 0.9, 0.01), "small things keep their names");
     }
 }
