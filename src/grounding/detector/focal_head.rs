@@ -144,14 +144,21 @@ impl FocalHead {
         Ok(suppressed(candidates, self.config.nms_iou))
     }
 
-    /// What is in the picture that `levels` were computed from, in its pixels, most confident first.
+    /// What a network sees in a picture, in its pixels, most confident first.
+    ///
+    /// - `network`: what comes before the head
     ///
     /// # Errors
     /// Those of the engine.
-    pub async fn detections(&self, levels: &[Level], image: &RgbImage) -> Result<Vec<Detection>> {
+    pub async fn detect(
+        &self,
+        image: &RgbImage,
+        network: impl FnOnce(&Tensor) -> Result<Vec<Level>>,
+    ) -> Result<Vec<Detection>> {
+        let levels = network(&self.input(image)?)?;
         let side = self.config.input_size as f32;
         let (x, y) = (image.width() as f32 / side, image.height() as f32 / side);
-        let found = self.decode(levels, self.config.score_threshold).await?.into_iter().map(|candidate| {
+        let found = self.decode(&levels, self.config.score_threshold).await?.into_iter().map(|candidate| {
             let BoxPx { x0, y0, x1, y1 } = candidate.box_px;
             let box_px = BoxPx { x0: x0 * x, y0: y0 * y, x1: x1 * x, y1: y1 * y };
             Detection {

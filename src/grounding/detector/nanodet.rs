@@ -192,7 +192,6 @@ fn aggregate(mut levels: Vec<Tensor>) -> Result<Vec<Tensor>> {
 impl Detector for NanoDet {
     /// Boxes of the classes that the network knows; `phrases` changes nothing.
     async fn detect(&self, image: &RgbImage, _phrases: &[String]) -> Result<Vec<Detection>> {
-        let levels = self.forward(&self.head.input(image)?)?;
-        self.head.detections(&levels, image).await
+        self.head.detect(image, |input| self.forward(input)).await
     }
 }

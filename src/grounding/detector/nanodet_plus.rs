@@ -313,7 +313,6 @@ impl NanoDetPlus {
 impl Detector for NanoDetPlus {
     /// Boxes of the classes that the network knows; `phrases` changes nothing.
     async fn detect(&self, image: &RgbImage, _phrases: &[String]) -> Result<Vec<Detection>> {
-        let levels = self.forward(&self.head.input(image)?)?;
-        self.head.detections(&levels, image).await
+        self.head.detect(image, |input| self.forward(input)).await
     }
 }
