@@ -107,9 +107,13 @@ fn unpack(prefix: &Path) -> Result<()> {
     let archives = prefix.join("archives");
     fs::create_dir_all(&archives)?;
     say("fetching Debian's rustc for wasm (138 MB): rustc-web, its sources, llvm, lld");
-    if download(&archives).is_err() {
+    if !download(&archives, Versions::Pinned)? {
+        // Lists of an older day may know other versions alone.
         run(Command::new("apt-get").args(["update", "-qq"]))?;
-        download(&archives)?;
+        if !download(&archives, Versions::Pinned)? {
+            say(format!("the pinned versions are gone from the mirror: {PACKAGES:?}; taking apt's candidates"));
+            download(&archives, Versions::Any)?;
+        }
     }
     for entry in fs::read_dir(&archives)? {
         run(Command::new("dpkg-deb").arg("-x").arg(entry?.path()).arg(prefix))?;
@@ -118,15 +122,29 @@ fn unpack(prefix: &Path) -> Result<()> {
     Ok(())
 }
 
-fn download(archives: &Path) -> Result<()> {
+/// What is downloaded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Versions {
+    Pinned,
+    Any,
+}
+
+/// Whether apt has all packages in those versions; the folder then holds them and nothing else.
+///
+/// # Errors
+/// If a package cannot be had in any version.
+fn download(archives: &Path, versions: Versions) -> Result<bool> {
+    fs::remove_dir_all(archives)?;
+    fs::create_dir(archives)?;
     for (package, version) in PACKAGES {
         let fetch = |what: &str| output(Command::new("apt-get").args(["download", "-qq", what]).current_dir(archives));
-        if fetch(&format!("{package}={version}")).is_err() {
-            fetch(package)?;
-            say(format!("{package} {version} is gone from the mirror; took apt's candidate"));
+        match versions {
+            Versions::Any => drop(fetch(package)?),
+            Versions::Pinned if fetch(&format!("{package}={version}")).is_err() => return Ok(false),
+            Versions::Pinned => {}
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// A `rustc` that finds its own libraries and linker inside the prefix.
