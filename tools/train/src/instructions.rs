@@ -99,7 +99,7 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
         Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
-        Some(said) if random.happens(0.25) => presence(sample, said, vocabulary, random),
+        Some(said) if random.happens(0.25) => presence(sample, said, told, vocabulary, random),
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
             None => describe(describe_prompt),
@@ -110,7 +110,13 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
 }
 
 /// Whether something is there: half of the time what is, in the words of the evidence that sessions compute.
-fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut Random) -> (String, String) {
+fn presence(
+    sample: &Sample,
+    said: &Said,
+    told: Option<&str>,
+    vocabulary: &Vocabulary,
+    random: &mut Random,
+) -> (String, String) {
     let form = random.below(3);
     let question = |noun: &str| {
         let noun = facts::with_article(noun);
@@ -121,7 +127,9 @@ fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut 
         }
     };
     let kinds: Vec<&str> = vocabulary.kinds().into_iter().collect();
-    let there = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
+    let is_told =
+        |noun: &str| told.is_some_and(|told| [noun, &facts::plural(noun)].iter().any(|noun| told.contains(noun)));
+    let there = |noun: &str| is_told(noun) || sample.said.iter().any(|said| said.kind == noun || said.name == noun);
     match random.choose(&kinds).filter(|_| random.happens(0.5)) {
         Some(other) if !there(other) => (question(other), format!("No, I see no {other} in the picture.")),
         _ => {
@@ -242,6 +250,20 @@ mod tests {
             assert!(question.starts_with("In the sound: a train whistle and a horn.\n"));
             assert!([format!("The sound is {heard}."), format!("It is {heard}.")].contains(&answer), "{answer}");
         }
+    }
+
+    #[test]
+    fn what_is_told_is_never_denied() {
+        let vocabulary = Vocabulary::new().unwrap();
+        let denials = |told: Option<&str>| {
+            let answers = (0..200)
+                .map(|seed| about_picture(&picture(), told, &vocabulary, &mut Random::new(seed, 3)).answer)
+                .filter(|answer| answer.starts_with("No,"));
+            answers.count()
+        };
+        let everything: Vec<String> = vocabulary.kinds().into_iter().map(facts::plural).collect();
+        assert!(denials(None) > 0);
+        assert_eq!(denials(Some(&everything.join(", "))), 0);
     }
 
     #[test]

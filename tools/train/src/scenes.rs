@@ -78,7 +78,7 @@ impl Prototypes<'_> {
         &self,
         things: &[Placed],
         config: &joiner::Config,
-        vocabulary: &Vocabulary,
+        known: Known,
         random: &mut Random,
     ) -> Result<View> {
         let (places, width) = (config.places, self.width);
@@ -108,9 +108,9 @@ impl Prototypes<'_> {
                 cell.iter_mut().zip(&pattern).for_each(|(x, p)| *x = (*x + strength * gain * p).min(MOST));
             }
         }
-        let tags = self.tags(&features, places, vocabulary);
+        let tags = self.tags(&features, places, known.vocabulary);
         let sure = tags.iter().filter(|tag| tag.score >= LEAST_TAG).cloned().collect();
-        let found = combined(detections(things, vocabulary, random), sure);
+        let found = combined(detections(things, known, random), sure);
         let hints = picture_hints(&found, &tags, [SIDE; 2]);
         Ok(View { features, hints, told: picture_facts(found, [SIDE; 2])? })
     }
@@ -183,8 +183,8 @@ fn box_around([x, y]: [f32; 2], [width, height]: [f32; 2]) -> BoxPx {
 }
 
 /// What the detector would say: it misses some things, and sees some that are not there.
-fn detections(things: &[Placed], vocabulary: &Vocabulary, random: &mut Random) -> Vec<Detection> {
-    let label = |class: usize| vocabulary.detector[class].name.clone();
+fn detections(things: &[Placed], known: Known, random: &mut Random) -> Vec<Detection> {
+    let label = |class: usize| known.vocabulary.detector[class].name.clone();
     let mut found = Vec::new();
     for thing in things {
         let Some(class) = thing.detection.filter(|_| random.happens(0.8)) else { continue };
@@ -196,15 +196,17 @@ fn detections(things: &[Placed], vocabulary: &Vocabulary, random: &mut Random) -
     if random.happens(0.2) {
         let centre = [random.unit(), random.unit()];
         let box_px = box_around(centre, [random.between(0.1, 0.6), random.between(0.1, 0.6)]);
-        let class = random.below(vocabulary.detector.len());
-        found.push(Detection { label: label(class), score: random.between(0.35, 0.5), box_px });
+        if let Some(class) = random.choose(&known.allowed.detector) {
+            found.push(Detection { label: label(*class), score: random.between(0.35, 0.5), box_px });
+        }
     }
     found.sort_by(|a, b| b.score.total_cmp(&a.score));
     found
 }
 
 /// One or two random things side by side, of kinds that training may know.
-pub fn random_things(vocabulary: &Vocabulary, allowed: &Allowed, random: &mut Random) -> Vec<Placed> {
+pub fn random_things(known: Known, random: &mut Random) -> Vec<Placed> {
+    let Known { vocabulary, allowed } = known;
     let count = if random.happens(0.35) { 2 } else { 1 };
     let mut sides = [0.0, 0.5];
     if random.happens(0.5) {
@@ -229,6 +231,15 @@ pub fn random_things(vocabulary: &Vocabulary, allowed: &Allowed, random: &mut Ra
         things.push(Placed { tag, detection, area: [left, top, left + width, top + height] });
     }
     things
+}
+
+/// Names of things, and which of them training may know.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// Names.
+    pub vocabulary: &'a Vocabulary,
+    /// Classes that training may know.
+    pub allowed: &'a Allowed,
 }
 
 /// Classes whose kinds are not kept for the test.
@@ -279,15 +290,29 @@ mod tests {
             output_width: 4,
         };
         let vocabulary = Vocabulary::new().unwrap();
+        let allowed = Allowed { tagger: (0..classes).collect(), detector: vec![] };
+        let known = Known { vocabulary: &vocabulary, allowed: &allowed };
         let (mut named, mut left) = (0, 0);
         for class in (0..classes).step_by(50) {
             let thing = Placed { tag: Some(class), detection: None, area: [0.0, 0.2, 0.4, 0.9] };
-            let view = prototypes.picture(&[thing], &config, &vocabulary, &mut random).unwrap();
+            let view = prototypes.picture(&[thing], &config, known, &mut random).unwrap();
             assert!(view.features.iter().all(|x| (0.0..=MOST).contains(x)));
             let hint = view.hints.iter().find(|hint| hint.name == vocabulary.tagger[class].name);
             named += usize::from(hint.is_some());
             left += usize::from(hint.is_some_and(|hint| hint.centre[0] < 0.45));
         }
         assert!(named >= 18 && left >= 18, "{named} of 20 recognised, {left} on the left");
+    }
+
+    #[test]
+    fn what_is_kept_for_the_test_is_not_even_seen_by_mistake() {
+        let vocabulary = Vocabulary::new().unwrap();
+        let allowed = Allowed { tagger: vec![], detector: vec![3, 5] };
+        let known = Known { vocabulary: &vocabulary, allowed: &allowed };
+        let mut random = Random::new(2, 0);
+        let found: Vec<Detection> = (0..100).flat_map(|_| detections(&[], known, &mut random)).collect();
+        assert!(!found.is_empty());
+        let names = [3, 5].map(|class: usize| &vocabulary.detector[class].name);
+        assert!(found.iter().all(|detection| names.contains(&&detection.label)));
     }
 }

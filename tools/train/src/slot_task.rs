@@ -14,7 +14,7 @@ use crate::prepare::Seen;
 use crate::random::Random;
 use crate::renaming::Renaming;
 use crate::run::Task;
-use crate::scenes::{Allowed, Placed, Prototypes, random_things};
+use crate::scenes::{Allowed, Known, Placed, Prototypes, random_things};
 use crate::slots::{MOST_THINGS, Said, Slots, hits, slot_tokens};
 use crate::variables::Variables;
 use crate::vocabulary::{Noun, Vocabulary};
@@ -102,6 +102,10 @@ impl Source {
         !self.labels.is_empty()
     }
 
+    fn known(&self) -> Known<'_> {
+        Known { vocabulary: &self.vocabulary, allowed: &self.allowed }
+    }
+
     fn prototypes(&self) -> Prototypes<'_> {
         Prototypes { classifier: &self.classifier, width: self.config.encoder_width }
     }
@@ -185,12 +189,12 @@ impl Source {
     }
 
     fn simulated_picture(&self, random: &mut Random) -> Result<Sample> {
-        let things = random_things(&self.vocabulary, &self.allowed, random);
+        let things = random_things(self.known(), random);
         self.picture(&things, random)
     }
 
     fn picture(&self, things: &[Placed], random: &mut Random) -> Result<Sample> {
-        let view = self.prototypes().picture(things, &self.config, &self.vocabulary, random)?;
+        let view = self.prototypes().picture(things, &self.config, self.known(), random)?;
         Ok(Sample { view, said: self.said(things) })
     }
 
