@@ -19,7 +19,7 @@ use crate::run::Task;
 use crate::sequences::{Row, answer_logits, answer_loss, share_right};
 use crate::slot_task::{Sample, Source, join, targets};
 use crate::slots::Slots;
-use crate::variables::Variables;
+use crate::variables::{Variables, is_low_rank};
 use crate::vocabulary::Vocabulary;
 
 /// Validation samples of each modality.
@@ -350,6 +350,6 @@ impl Task for AnswerTask {
     }
 
     fn rate_factor(&self, name: &str) -> f64 {
-        if name.contains(".lora_") { self.low_rank_rate } else { 1.0 }
+        if is_low_rank(name) { self.low_rank_rate } else { 1.0 }
     }
 }

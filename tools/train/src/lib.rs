@@ -50,7 +50,7 @@ use random::Random;
 use run::Plan;
 use slot_task::{Share, SlotTask, Source};
 use slots::Slots;
-use variables::Variables;
+use variables::{Variables, is_low_rank};
 
 /// Folder of cached views; another one whenever something else is made of a picture or a sound.
 const VIEWS: &str = "views-3";
@@ -215,7 +215,7 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
         if let Some(from) = from {
             addition.restore(from)?;
         }
-        llama = Some(Llama::load(plain.llama.config(), &part.weights.with(addition.tensors())?)?);
+        llama = Some(Llama::load(plain.llama.config(), &addition.added_to(&part.weights)?)?);
         variables.by_name.extend(addition.by_name);
     }
     let width = plain.llama.config().hidden_size;
@@ -266,7 +266,7 @@ fn write_parts(task: &AnswerTask, out: &Path) -> Result<()> {
         std::fs::write(folder.join(format!("{name}.json")), serde_json::to_vec_pretty(&source.config)?)?;
     }
     let mut addition = task.variables.clone();
-    addition.by_name.retain(|name, _| name.contains(".lora_"));
+    addition.by_name.retain(|name, _| is_low_rank(name));
     if !addition.by_name.is_empty() {
         addition.save_as(&folder.join("language.safetensors"), DType::F16)?;
     }

@@ -12,6 +12,11 @@ use candle_core::{DType, Device, Var, backprop::GradStore};
 
 use crate::random::Random;
 
+/// Whether a variable is of a low-rank addition to the language model.
+pub fn is_low_rank(name: &str) -> bool {
+    name.contains(".lora_")
+}
+
 /// Variables by the names that the models know them by.
 #[derive(Debug, Clone, Default)]
 pub struct Variables {
@@ -95,6 +100,15 @@ impl Variables {
             }
         }
         Ok(variables)
+    }
+
+    /// A language model's weights with these low-rank variables in place of those that it has, if any: a trained bundle
+    /// can be taught again from its start.
+    ///
+    /// # Errors
+    /// Those of the tensors.
+    pub fn added_to(&self, weights: &Weights) -> Result<Weights> {
+        Ok(weights.without(is_low_rank).with(self.tensors())?)
     }
 
     /// Adds a variable, or replaces it.

@@ -89,7 +89,9 @@ impl Chain {
             addition.insert(name, numbers, &dims).unwrap();
         }
         let joiner = Joiner::load(&config, &own.weights().unwrap()).unwrap();
-        let weights = frozen(&mut random).with(addition.tensors()).unwrap();
+        // As in a bundle that was taught before, whose addition gives way.
+        let earlier = Variables::low_rank(&llama_config(), 3, &mut random).unwrap();
+        let weights = addition.added_to(&earlier.added_to(&frozen(&mut random)).unwrap()).unwrap();
         let llama = Llama::load(&llama_config(), &weights).unwrap();
         let mut variables = own.by_name;
         variables.extend(addition.by_name);
