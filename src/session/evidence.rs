@@ -6,7 +6,7 @@ use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
 use crate::grounding::Thing;
-use crate::grounding::matcher::{Matcher, is_kind_of};
+use crate::grounding::matcher::{Matcher, Names, is_kind_of};
 use crate::grounding::tagger::groups::is_wide;
 use crate::grounding::taught::name::is_proper;
 
@@ -96,6 +96,9 @@ fn grouped(things: &[usize], scene: &Scene) -> String {
 async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let things = things_called(noun, scene, matcher).await?;
     let Some(first) = things.first().map(|thing| &scene.things[*thing]) else { return Ok(not_seen(noun)) };
+    if let Some(alias) = alias_meant(noun, first, matcher).await? {
+        return Ok(format!("Perhaps I see {} in the picture.", counted(things.len(), alias)));
+    }
     let said = if is_proper(noun) { grouped(&things, scene) } else { counted(things.len(), common(first)) };
     Ok(format!("I see {said} in the picture."))
 }
@@ -104,10 +107,30 @@ async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
 async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
     let found = matcher.entities(&format!("the {noun}"), &scene.names()).await?;
     let mut things = found.into_iter().next().map_or_else(Vec::new, |entity| entity.things);
-    let singular = noun.strip_suffix('s').unwrap_or(noun);
-    let is_one_of_many = |tag: &str| is_wide(tag) && (is_kind_of(noun, tag) || is_kind_of(singular, tag));
-    things.retain(|thing| !is_one_of_many(&scene.things[*thing].tag));
+    things.retain(|thing| !(is_wide(&scene.things[*thing].tag) && is_narrower(noun, &scene.things[*thing].tag)));
     Ok(things)
+}
+
+/// Whether the noun, in singular or plural, is a kind of what the tag names.
+fn is_narrower(noun: &str, tag: &str) -> bool {
+    is_kind_of(noun, tag) || noun.strip_suffix('s').is_some_and(|singular| is_kind_of(singular, tag))
+}
+
+/// The other name of a thing that the noun means, where its tag is nothing of the kind or less than it: whoever asks for a
+/// table does not hear of a chair that the tagger took for one. None of things that a person named.
+async fn alias_meant<'a>(noun: &str, thing: &'a Thing, matcher: &Matcher<'_>) -> Result<Option<&'a str>> {
+    if is_proper(&thing.tag) {
+        return Ok(None);
+    }
+    let text = format!("the {noun}");
+    for name in std::iter::once(&thing.tag).chain(&thing.aliases) {
+        let names = [Names { tag: name.clone(), aliases: Vec::new() }];
+        let is_tag = *name == thing.tag;
+        if !(is_tag && is_narrower(noun, name)) && !matcher.entities(&text, &names).await?.is_empty() {
+            return Ok((!is_tag).then_some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// The things that a question is about: those of the name, else those of the most confident tag.
@@ -167,6 +190,10 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
             let said = grouped(&things, scene);
             let place = scene.place(things.iter().map(|thing| scene.things[*thing].box_px));
             let place = place.unwrap_or("in the picture");
+            if let Some(alias) = alias_meant(noun, &scene.things[*first], matcher).await? {
+                let verb = if things.len() == 1 { "is" } else { "are" };
+                return Ok(format!("Yes, perhaps there {verb} {} {place}.", counted(things.len(), alias)));
+            }
             return Ok(match things.len() {
                 1 if is_proper(&scene.things[*first].tag) => format!("Yes, {said} is {place}."),
                 1 => format!("Yes, there is {said} {place}."),
@@ -211,6 +238,12 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
         }
     }
     let tag = &scene.things[*first].tag;
+    if let Some(alias) = alias_meant(noun, &scene.things[*first], matcher).await? {
+        return Ok(match things.len() {
+            1 => format!("Perhaps {} is {}.", with_the(alias), listed(&places)),
+            count => format!("Perhaps the {} are {}.", counted(count, alias), listed(&places)),
+        });
+    }
     Ok(match things.len() {
         1 => format!("{} is {}.", sentence(&with_the(tag)), listed(&places)),
         _ if things.iter().any(|thing| scene.things[*thing].tag != *tag) => {
@@ -218,4 +251,47 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
         }
         count => format!("The {} are {}.", counted(count, tag), listed(&places)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{BoxPx, Mask, RgbImage};
+
+    fn asked(question: &str, things: &[(&str, &[&str])]) -> String {
+        let thing = |(at, (tag, aliases)): (usize, &(&str, &[&str]))| Thing {
+            tag: (*tag).into(),
+            aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
+            score: 0.8,
+            box_px: BoxPx { x0: 40.0 * at as f32, y0: 0.0, x1: 40.0 * at as f32 + 20.0, y1: 10.0 },
+            mask: Mask::new(1, 1, vec![false]),
+            taught: false,
+        };
+        let image = RgbImage::new(100, 10, vec![0; 3000]).unwrap();
+        let scene = Scene::new(&image, things.iter().enumerate().map(thing).collect());
+        let (question, matcher) = (Question::parse(question), Matcher::default());
+        pollster::block_on(answer(&question, Some(&scene), None, &matcher)).unwrap().unwrap().1
+    }
+
+    #[test]
+    fn a_thing_is_called_what_it_was_asked_for() {
+        let things: [(&str, &[&str]); 3] =
+            [("chair", &["dining table"]), ("dog", &["golden retriever"]), ("Rex", &["cat"])];
+        for (question, expected) in [
+            ("Is there a chair?", "Yes, there is a chair on the left."),
+            ("Is there a table?", "Yes, perhaps there is a dining table on the left."),
+            ("Where is the table?", "Perhaps the dining table is on the left."),
+            ("How many tables are there?", "Perhaps I see a dining table in the picture."),
+            ("Is there a dog?", "Yes, there is a dog in the middle."),
+            ("Is there a golden retriever?", "Yes, perhaps there is a golden retriever in the middle."),
+            ("Is there a cat?", "Yes, Rex is on the right."),
+            ("Is there a horse?", "No, I see no horse in the picture."),
+        ] {
+            assert_eq!(asked(question, &things), expected, "{question}");
+        }
+        assert_eq!(
+            asked("Are there tables?", &[("chair", &["dining table"]), ("chair", &["dining table"])]),
+            "Yes, perhaps there are two dining tables in the picture."
+        );
+    }
 }
