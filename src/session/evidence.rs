@@ -123,11 +123,16 @@ async fn alias_meant<'a>(noun: &str, thing: &'a Thing, matcher: &Matcher<'_>) ->
         return Ok(None);
     }
     let text = format!("the {noun}");
-    for name in std::iter::once(&thing.tag).chain(&thing.aliases) {
+    let means = async |name: &String| {
         let names = [Names { tag: name.clone(), aliases: Vec::new() }];
-        let is_tag = *name == thing.tag;
-        if !(is_tag && is_narrower(noun, name)) && !matcher.entities(&text, &names).await?.is_empty() {
-            return Ok((!is_tag).then_some(name));
+        matcher.entities(&text, &names).await.map(|entities| !entities.is_empty())
+    };
+    if !is_narrower(noun, &thing.tag) && means(&thing.tag).await? {
+        return Ok(None);
+    }
+    for alias in &thing.aliases {
+        if means(alias).await? {
+            return Ok(Some(alias));
         }
     }
     Ok(None)
