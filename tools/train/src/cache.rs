@@ -56,6 +56,7 @@ impl Cache {
 #[derive(Serialize, Deserialize)]
 struct Words {
     hints: Vec<Hint>,
+    found: usize,
     told: Option<String>,
 }
 
@@ -65,7 +66,7 @@ const WORDS: &str = "words";
 fn encode(view: &View) -> Result<Vec<u8>> {
     let features: Vec<u8> = view.features.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let tensors = [("features", TensorView::new(Dtype::F16, vec![view.features.len()], &features)?)];
-    let words = Words { hints: view.hints.clone(), told: view.told.clone() };
+    let words = Words { hints: view.hints.clone(), found: view.found, told: view.told.clone() };
     let metadata = [(WORDS.to_owned(), serde_json::to_string(&words)?)].into();
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
@@ -73,12 +74,12 @@ fn encode(view: &View) -> Result<Vec<u8>> {
 fn decode(bytes: &[u8]) -> Result<View> {
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let words = metadata.metadata().as_ref().and_then(|texts| texts.get(WORDS)).context("no words")?;
-    let Words { hints, told } = serde_json::from_str(words)?;
+    let Words { hints, found, told } = serde_json::from_str(words)?;
     let tensors = SafeTensors::deserialize(bytes)?;
     let features = tensors.tensor("features")?;
     ensure!(features.dtype() == Dtype::F16, "numbers of another type");
     let features = features.data().as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect();
-    Ok(View { features, hints, told })
+    Ok(View { features, hints, found, told })
 }
 
 #[cfg(test)]
@@ -91,7 +92,7 @@ mod tests {
         let cache = Cache::new(folder.path()).unwrap();
         let (kind, name) = ("dog".into(), "\"pug\"".into());
         let hint = Hint { kind, name, score: 0.25, centre: [0.5, 0.125], size: [0.0, 1.0] };
-        let view = View { features: vec![0.5, -2.0, 0.0], hints: vec![hint], told: Some("a dog".into()) };
+        let view = View { features: vec![0.5, -2.0, 0.0], hints: vec![hint], found: 1, told: Some("a dog".into()) };
         let found = cache.view(&[b"dog", b"1"], || Ok(view.clone())).unwrap();
         assert_eq!(found, view);
         assert_eq!(cache.view(&[b"dog", b"1"], || anyhow::bail!("computed again")).unwrap(), view);

@@ -9,13 +9,16 @@ use bubo::grounding::detector;
 use bubo::grounding::scene::combined;
 use bubo::grounding::second_look::named_by_both;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
-use bubo::grounding::{Detector, Found, Tagger, Thing};
-use bubo::media::{Mask, RgbImage, Waveform};
+use bubo::grounding::{Detector, Found, Tag, Tagger, Thing};
+use bubo::media::{BoxPx, Mask, RgbImage, Waveform};
 use bubo::nn::{WeightLoader, Weights};
-use bubo::session::joining::{MOST_TAGS, PICTURE_HINTS, picture_hints, sound_hints};
+use bubo::session::joining::{MOST_FOUND, MOST_TAGS, PICTURE_HINTS, picture_hints, sound_hints};
 use bubo::session::{Scene, facts};
 use bubo::tensor::Tensor;
 use pollster::block_on;
+
+use crate::examples::is_test_kind;
+use crate::slots::{MOST_THINGS, Said};
 
 /// Patches of a sound that the joiner hears.
 pub const SOUND_PATCHES: usize = 12;
@@ -27,8 +30,47 @@ pub struct View {
     pub features: Vec<f32>,
     /// What was recognised.
     pub hints: Vec<Hint>,
+    /// How many hints, the first, are things that were found in a picture, most confident first.
+    pub found: usize,
     /// What the program would tell the language model of it in words.
     pub told: Option<String>,
+}
+
+impl View {
+    /// What descriptions say first of what was found in a picture, each kind of thing once; nothing if nothing was found.
+    pub fn said(&self) -> Vec<Said> {
+        let found = || self.hints.iter().take(self.found);
+        let mut said: Vec<Said> = Vec::new();
+        for Hint { kind, name, .. } in found() {
+            if said.len() < MOST_THINGS && said.iter().all(|said| said.name != *name) {
+                let alike = found().filter(|hint| hint.name == *name);
+                let boxes: Vec<BoxPx> = alike.map(|hint| unit_box(hint.centre[0])).collect();
+                let place = facts::place(&boxes, 1).map(str::to_owned);
+                said.push(Said { kind: kind.clone(), name: name.clone(), place });
+            }
+        }
+        said
+    }
+
+    /// Whether nothing was found that is kept for the test: what is found is said.
+    pub fn is_free_of_test_kinds(&self) -> bool {
+        self.hints.iter().take(self.found).all(|hint| !is_test_kind(&hint.kind) && !is_test_kind(&hint.name))
+    }
+
+    /// Whether a hint names the noun, more or less closely.
+    pub fn hints_at(&self, noun: &str) -> bool {
+        self.hints.iter().any(|hint| hint.kind == noun || hint.name == noun)
+    }
+
+    /// Whether the facts in words name the noun, in singular or plural.
+    pub fn tells(&self, noun: &str) -> bool {
+        self.told.as_ref().is_some_and(|told| [noun, &facts::plural(noun)].iter().any(|noun| told.contains(noun)))
+    }
+}
+
+/// A box around that place in a picture that is 1 wide.
+pub fn unit_box(centre: f32) -> BoxPx {
+    BoxPx { x0: centre, y0: 0.0, x1: centre, y1: 1.0 }
 }
 
 /// The networks for pictures.
@@ -83,16 +125,23 @@ impl Eyes {
         let detections = block_on(named_by_both(&self.tagger, image, detections, &tags))?;
         let found = combined(detections, tags);
         let view = block_on(self.tagger.view(image))?.context("the tagger has no features")?;
-        let hints = picture_hints(&found, &view.tags, size);
-        Ok(View { features: block_on(view.features.to_f32())?, hints, told: picture_facts(found, size)? })
+        let features = block_on(view.features.to_f32())?;
+        picture_view(features, found, &view.tags, size)
     }
 }
 
-/// What the program would tell the language model of what was found in a picture of that size.
+/// What the joiner reads of a picture of that size, in which this was found.
 ///
 /// # Errors
 /// If the picture has no size.
-pub fn picture_facts(found: Vec<Found>, [width, height]: [usize; 2]) -> Result<Option<String>> {
+pub fn picture_view(features: Vec<f32>, found: Vec<Found>, tags: &[Tag], size: [usize; 2]) -> Result<View> {
+    let hints = picture_hints(&found, tags, size);
+    let count = found.len().min(MOST_FOUND);
+    Ok(View { features, hints, found: count, told: picture_facts(found, size)? })
+}
+
+/// What the program would tell the language model of what was found in a picture of that size.
+fn picture_facts(found: Vec<Found>, [width, height]: [usize; 2]) -> Result<Option<String>> {
     let thing = |Found { tag, aliases, score, box_px, taught }| {
         let mask = Mask::new(1, 1, vec![false]);
         Thing { tag, aliases, score, box_px, mask, taught }
@@ -130,7 +179,8 @@ impl Ears {
         let chosen = spread(starts.len(), SOUND_PATCHES);
         let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.device())?;
         let features = block_on(features.index_select(0, &chosen)?.to_f32())?;
-        Ok(View { features, hints: sound_hints(&logits, &self.labels), told: sound_facts(&logits, &self.labels) })
+        let (hints, told) = (sound_hints(&logits, &self.labels), sound_facts(&logits, &self.labels));
+        Ok(View { features, hints, found: 0, told })
     }
 }
 
@@ -166,4 +216,35 @@ fn joiner_config(
     });
     let qformer = serde_json::from_value(qformer)?;
     Ok(joiner::Config { places, encoder_width, hints, qformer, output_width })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hint(kind: &str, name: &str, across: f32) -> Hint {
+        Hint { kind: kind.into(), name: name.into(), score: 0.6, centre: [across, 0.5], size: [0.2; 2] }
+    }
+
+    #[test]
+    fn what_was_found_is_said_in_its_order_each_kind_once() {
+        let hints = vec![
+            hint("person", "person", 0.1),
+            hint("dog", "pug", 0.9),
+            hint("person", "person", 0.8),
+            hint("cat", "cat", 0.5),
+            hint("horse", "horse", 0.5),
+        ];
+        let told = Some("two people, a dog on the right and a cat in the middle".into());
+        let view = View { features: vec![], hints, found: 4, told };
+        let said = |kind: &str, name: &str, place: Option<&str>| Said {
+            kind: kind.into(),
+            name: name.into(),
+            place: place.map(str::to_owned),
+        };
+        assert_eq!(view.said(), [said("person", "person", None), said("dog", "pug", Some("on the right"))]);
+        assert!(view.hints_at("horse") && view.hints_at("pug") && !view.hints_at("bird"));
+        assert!(view.tells("person") && view.tells("dog") && !view.tells("horse"));
+        assert_eq!(View { found: 0, ..view }.said(), []);
+    }
 }

@@ -99,7 +99,7 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
         Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
-        Some(said) if random.happens(0.25) => presence(sample, said, told, vocabulary, random),
+        Some(said) if random.happens(0.25) => presence(sample, said, vocabulary, random),
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
             None => describe(describe_prompt),
@@ -110,13 +110,7 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
 }
 
 /// Whether something is there: half of the time what is, in the words of the evidence that sessions compute.
-fn presence(
-    sample: &Sample,
-    said: &Said,
-    told: Option<&str>,
-    vocabulary: &Vocabulary,
-    random: &mut Random,
-) -> (String, String) {
+fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut Random) -> (String, String) {
     let form = random.below(3);
     let question = |noun: &str| {
         let noun = facts::with_article(noun);
@@ -127,9 +121,9 @@ fn presence(
         }
     };
     let kinds: Vec<&str> = vocabulary.kinds().into_iter().collect();
-    let is_told =
-        |noun: &str| told.is_some_and(|told| [noun, &facts::plural(noun)].iter().any(|noun| told.contains(noun)));
-    let there = |noun: &str| is_told(noun) || sample.said.iter().any(|said| said.kind == noun || said.name == noun);
+    let is_said = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
+    // What is only hinted at is neither confirmed nor denied.
+    let there = |noun: &str| is_said(noun) || sample.view.tells(noun) || sample.view.hints_at(noun);
     match random.choose(&kinds).filter(|_| random.happens(0.5)) {
         Some(other) if !there(other) => (question(other), format!("No, I see no {other} in the picture.")),
         _ => {
@@ -214,14 +208,14 @@ mod tests {
         };
         let (kind, name) = ("dog".into(), "golden retriever".into());
         let hints = vec![Hint { kind, name, score: 0.8, centre: [0.2, 0.5], size: [0.0; 2] }];
-        let view = View { features: vec![], hints, told: None };
+        let view = View { features: vec![], hints, found: 1, told: None };
         let said = vec![said("dog", "golden retriever", "on the left"), said("cat", "tiger cat", "on the right")];
         Sample { view, said }
     }
 
     fn sound() -> Sample {
         let said = Said { kind: "train".into(), name: "a train whistle".into(), place: None };
-        Sample { view: View { features: vec![], hints: vec![], told: None }, said: vec![said] }
+        Sample { view: View { features: vec![], hints: vec![], found: 0, told: None }, said: vec![said] }
     }
 
     #[test]
@@ -256,8 +250,10 @@ mod tests {
     fn what_is_told_is_never_denied() {
         let vocabulary = Vocabulary::new().unwrap();
         let denials = |told: Option<&str>| {
+            let mut sample = picture();
+            sample.view.told = told.map(str::to_owned);
             let answers = (0..200)
-                .map(|seed| about_picture(&picture(), told, &vocabulary, &mut Random::new(seed, 3)).answer)
+                .map(|seed| about_picture(&sample, told, &vocabulary, &mut Random::new(seed, 3)).answer)
                 .filter(|answer| answer.starts_with("No,"));
             answers.count()
         };

@@ -100,7 +100,7 @@ mod tests {
         };
         let hints = vec![hint("dog", "pug"), hint("cat", "cat")];
         let said = Said { kind: "dog".into(), name: "pug".into(), place: Some("on the left".into()) };
-        let view = View { features: vec![1.0], hints, told: Some("a dog".into()) };
+        let view = View { features: vec![1.0], hints, found: 1, told: Some("a dog".into()) };
         let mut sample = Sample { view, said: vec![said] };
         renaming.rename(&mut sample, &mut Random::new(3, 0));
         let Sample { view, said } = sample;

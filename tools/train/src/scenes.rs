@@ -8,9 +8,9 @@ use bubo::encoders::joiner::{self, spread};
 use bubo::grounding::scene::combined;
 use bubo::grounding::{Detection, Tag};
 use bubo::media::BoxPx;
-use bubo::session::joining::{MOST_TAGS, picture_hints, sound_hints};
+use bubo::session::joining::{MOST_TAGS, sound_hints};
 
-use crate::frozen::{View, picture_facts, sound_facts};
+use crate::frozen::{View, picture_view, sound_facts};
 use crate::random::Random;
 use crate::vocabulary::Vocabulary;
 
@@ -21,6 +21,11 @@ const SOUND_LOGIT: (f32, f32) = (1.5, 1.5);
 const MOST: f32 = 6.0;
 /// Confidence below which the tagger does not name a class among the facts, as in sessions.
 const LEAST_TAG: f32 = 0.1;
+/// Part of the pictures with more than one or two things, how many small ones there are at most, and part of those that
+/// are what the one before is.
+const CROWDED: f32 = 0.4;
+const MOST_SMALL: usize = 4;
+const SAME_AGAIN: f32 = 0.35;
 /// Sides of the picture that boxes are laid in, and the part of it that a tag's box has.
 const SIDE: usize = 100;
 const TAG_SIZE: [f32; 2] = [0.5, 0.6];
@@ -111,8 +116,7 @@ impl Prototypes<'_> {
         let tags = self.tags(&features, places, known.vocabulary);
         let sure = tags.iter().filter(|tag| tag.score >= LEAST_TAG).cloned().collect();
         let found = combined(detections(things, known, random), sure);
-        let hints = picture_hints(&found, &tags, [SIDE; 2]);
-        Ok(View { features, hints, told: picture_facts(found, [SIDE; 2])? })
+        picture_view(features, found, &tags, [SIDE; 2])
     }
 
     /// What the classifier says of the map: its likeliest classes, each around the centre of the places that speak for it.
@@ -171,7 +175,7 @@ impl Prototypes<'_> {
         let logits: Vec<f32> = features.chunks_exact(width).flat_map(|patch| self.logits(patch)).collect();
         let chosen = spread(heard, patches);
         let features = chosen.iter().flat_map(|at| &features[*at as usize * width..][..width]).copied().collect();
-        View { features, hints: sound_hints(&logits, labels), told: sound_facts(&logits, labels) }
+        View { features, hints: sound_hints(&logits, labels), found: 0, told: sound_facts(&logits, labels) }
     }
 }
 
@@ -204,8 +208,24 @@ fn detections(things: &[Placed], known: Known, random: &mut Random) -> Vec<Detec
     found
 }
 
-/// One or two random things side by side, of kinds that training may know.
+/// Random things of kinds that training may know: one or two side by side, or a main one and smaller ones anywhere.
 pub fn random_things(known: Known, random: &mut Random) -> Vec<Placed> {
+    let mut things = main_things(known, random);
+    if random.happens(CROWDED) {
+        things.truncate(1);
+        for _ in 0..=random.below(MOST_SMALL) {
+            let before = things.last().and_then(|thing| thing.detection).filter(|_| random.happens(SAME_AGAIN));
+            let detection = before.or_else(|| random.choose(&known.allowed.detector).copied());
+            let [width, height] = [random.between(0.08, 0.5), random.between(0.08, 0.6)];
+            let [left, top] = [random.between(0.0, 1.0 - width), random.between(0.0, 1.0 - height)];
+            things.push(Placed { tag: None, detection, area: [left, top, left + width, top + height] });
+        }
+    }
+    things
+}
+
+/// One or two things side by side.
+fn main_things(known: Known, random: &mut Random) -> Vec<Placed> {
     let Known { vocabulary, allowed } = known;
     let count = if random.happens(0.35) { 2 } else { 1 };
     let mut sides = [0.0, 0.5];
@@ -314,5 +334,16 @@ mod tests {
         assert!(!found.is_empty());
         let names = [3, 5].map(|class: usize| &vocabulary.detector[class].name);
         assert!(found.iter().all(|detection| names.contains(&&detection.label)));
+    }
+
+    #[test]
+    fn some_pictures_are_crowded() {
+        let vocabulary = Vocabulary::new().unwrap();
+        let allowed = Allowed { tagger: (0..20).collect(), detector: (0..20).collect() };
+        let known = Known { vocabulary: &vocabulary, allowed: &allowed };
+        let counts: Vec<usize> = (0..200).map(|seed| random_things(known, &mut Random::new(seed, 0)).len()).collect();
+        let share = |from: usize| counts.iter().filter(|count| **count >= from).count() as f32 / 200.0;
+        assert!((0.5..0.8).contains(&share(2)) && (0.15..0.45).contains(&share(3)), "{} {}", share(2), share(3));
+        assert!(counts.iter().all(|count| (1..=1 + MOST_SMALL).contains(count)));
     }
 }
