@@ -223,6 +223,12 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
     })
 }
 
+/// That the noun is not seen, and what is: who asks where something is may know it by another name.
+fn not_seen_but(noun: &str, scene: &Scene) -> String {
+    let not_seen = not_seen(noun);
+    scene.facts().map_or_else(|| not_seen.clone(), |facts| format!("{}, but {facts}.", not_seen.trim_end_matches('.')))
+}
+
 /// What may be the noun, and where; what is asked for by name needs less than what is told unasked.
 fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> {
     let tag = scene.guess(noun)?;
@@ -233,7 +239,7 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
     let things = things_called(noun, scene, matcher).await?;
     let Some(first) = things.first() else {
         let perhaps = guessed(noun, scene).map(|(name, place)| format!("Perhaps {} is {place}.", with_the(name)));
-        return Ok(perhaps.unwrap_or_else(|| not_seen(noun)));
+        return Ok(perhaps.unwrap_or_else(|| not_seen_but(noun, scene)));
     };
     let mut places: Vec<String> = Vec::new();
     for thing in &things {
@@ -270,7 +276,7 @@ mod tests {
             score: 0.8,
             box_px: BoxPx { x0: 40.0 * at as f32, y0: 0.0, x1: 40.0 * at as f32 + 20.0, y1: 10.0 },
             mask: Mask::new(1, 1, vec![false]),
-            taught: false,
+            taught: is_proper(tag),
         };
         let image = RgbImage::new(100, 10, vec![0; 3000]).unwrap();
         let scene = Scene::new(&image, things.iter().enumerate().map(thing).collect());
@@ -291,6 +297,10 @@ mod tests {
             ("Is there a golden retriever?", "Yes, perhaps there is a golden retriever in the middle."),
             ("Is there a cat?", "Yes, Rex is on the right."),
             ("Is there a horse?", "No, I see no horse in the picture."),
+            (
+                "Where is the horse?",
+                "I see no horse in the picture, but a chair on the left, a dog in the middle and Rex the cat on the right.",
+            ),
         ] {
             assert_eq!(asked(question, &things), expected, "{question}");
         }
