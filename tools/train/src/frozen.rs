@@ -137,7 +137,10 @@ impl Eyes {
 pub fn picture_view(features: Vec<f32>, found: Vec<Found>, tags: &[Tag], size: [usize; 2]) -> Result<View> {
     let hints = picture_hints(&found, tags, size);
     let count = found.len().min(MOST_FOUND);
-    Ok(View { features, hints, found: count, told: picture_facts(found, size)? })
+    // Facts tell of more things than there are hints of, and must not name what is kept for the test either.
+    let is_kept = |thing: &Found| std::iter::once(&thing.tag).chain(&thing.aliases).any(|name| is_test_kind(name));
+    let told = if found.iter().any(is_kept) { None } else { picture_facts(found, size)? };
+    Ok(View { features, hints, found: count, told })
 }
 
 /// What the program would tell the language model of what was found in a picture of that size.
@@ -224,6 +227,24 @@ mod tests {
 
     fn hint(kind: &str, name: &str, across: f32) -> Hint {
         Hint { kind: kind.into(), name: name.into(), score: 0.6, centre: [across, 0.5], size: [0.2; 2] }
+    }
+
+    #[test]
+    fn facts_do_not_name_what_is_kept_for_the_test() {
+        let found = |tag: &str| Found {
+            tag: tag.into(),
+            aliases: vec![],
+            score: 0.5,
+            box_px: BoxPx { x0: 0.0, y0: 0.0, x1: 10.0, y1: 10.0 },
+            taught: false,
+        };
+        let told = |last: &str| {
+            let things = ["dog", "cat", "person", "car", last].map(found).to_vec();
+            picture_view(vec![], things, &[], [10, 10]).unwrap().told
+        };
+        assert!(is_test_kind("cow") && !is_test_kind("horse"));
+        assert!(told("horse").is_some_and(|told| told.contains("horse")));
+        assert_eq!(told("cow"), None, "the fifth thing is no hint, but would be told");
     }
 
     #[test]
