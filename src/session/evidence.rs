@@ -119,7 +119,7 @@ fn is_narrower(noun: &str, tag: &str) -> bool {
 /// The other name of a thing that the noun means, where its tag is nothing of the kind or less than it: whoever asks for a
 /// table does not hear of a chair that the tagger took for one. None of things that a person named.
 async fn alias_meant<'a>(noun: &str, thing: &'a Thing, matcher: &Matcher<'_>) -> Result<Option<&'a str>> {
-    if is_proper(&thing.tag) {
+    if thing.aliases.is_empty() || is_proper(&thing.tag) {
         return Ok(None);
     }
     let text = format!("the {noun}");
@@ -226,7 +226,10 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
 /// That the noun is not seen, and what is: who asks where something is may know it by another name.
 fn not_seen_but(noun: &str, scene: &Scene) -> String {
     let not_seen = not_seen(noun);
-    scene.facts().map_or_else(|| not_seen.clone(), |facts| format!("{}, but {facts}.", not_seen.trim_end_matches('.')))
+    match scene.facts() {
+        Some(facts) => format!("{}, but {facts}.", not_seen.trim_end_matches('.')),
+        None => not_seen,
+    }
 }
 
 /// What may be the noun, and where; what is asked for by name needs less than what is told unasked.
@@ -278,10 +281,11 @@ mod tests {
             mask: Mask::new(1, 1, vec![false]),
             taught: is_proper(tag),
         };
-        let image = RgbImage::new(100, 10, vec![0; 3000]).unwrap();
+        let image = RgbImage::new(100, 10, vec![0; 3000]).expect("100 × 10 pixels");
         let scene = Scene::new(&image, things.iter().enumerate().map(thing).collect());
         let (question, matcher) = (Question::parse(question), Matcher::default());
-        pollster::block_on(answer(&question, Some(&scene), None, &matcher)).unwrap().unwrap().1
+        let answer = pollster::block_on(answer(&question, Some(&scene), None, &matcher));
+        answer.expect("word lists do not fail").expect("evidence answers such questions").1
     }
 
     #[test]
