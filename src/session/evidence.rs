@@ -93,22 +93,54 @@ fn grouped(things: &[usize], scene: &Scene) -> String {
     listed(&groups.into_iter().map(|(tag, count)| counted(count, tag)).collect::<Vec<_>>())
 }
 
-async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
-    let things = things_called(noun, scene, matcher).await?;
-    let Some(first) = things.first().map(|thing| &scene.things[*thing]) else { return Ok(not_seen(noun)) };
-    if let Some(alias) = alias_meant(noun, first, matcher).await? {
-        return Ok(format!("Perhaps I see {} in the picture.", counted(things.len(), alias)));
-    }
-    let said = if is_proper(noun) { grouped(&things, scene) } else { counted(things.len(), common(first)) };
-    Ok(format!("I see {said} in the picture."))
+/// The things that a noun names.
+struct Called<'a> {
+    /// Indices of things, ascending; at least one.
+    things: Vec<usize>,
+    /// Their other name that the noun means, where it means the tag of none.
+    alias: Option<&'a str>,
 }
 
-/// The things that the noun names; not those of which only a wide group is known that it is one of many kinds of.
-async fn things_called(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
-    let found = matcher.entities(&format!("the {noun}"), &scene.names()).await?;
-    let mut things = found.into_iter().next().map_or_else(Vec::new, |entity| entity.things);
-    things.retain(|thing| !(is_wide(&scene.things[*thing].tag) && is_narrower(noun, &scene.things[*thing].tag)));
-    Ok(things)
+impl<'a> Called<'a> {
+    /// Those whose tag the noun means, else those that have the same other name that it means; not those of which only a
+    /// wide group is known that it is one of many kinds of. None if there are no such things.
+    async fn find(noun: &str, scene: &'a Scene, matcher: &Matcher<'_>) -> Result<Option<Self>> {
+        let found = matcher.entities(&format!("the {noun}"), &scene.names()).await?;
+        let mut called: Vec<(usize, Option<&str>)> = Vec::new();
+        for at in found.into_iter().next().map_or_else(Vec::new, |entity| entity.things) {
+            let thing = &scene.things[at];
+            if !(is_wide(&thing.tag) && is_narrower(noun, &thing.tag)) {
+                called.push((at, alias_meant(noun, thing, matcher).await?));
+            }
+        }
+        let by_tag = called.iter().find(|(_, alias)| alias.is_none());
+        let Some((_, alias)) = by_tag.or(called.first()).copied() else { return Ok(None) };
+        let things = called.into_iter().filter(|(_, other)| *other == alias).map(|(at, _)| at).collect();
+        Ok(Some(Self { things, alias }))
+    }
+
+    /// The things in words, counted: by tag, or by the other name.
+    fn counted(&self, scene: &Scene) -> String {
+        match self.alias {
+            Some(alias) => counted(self.things.len(), alias),
+            None => grouped(&self.things, scene),
+        }
+    }
+
+    /// The sentence that `said` of the things is, with "perhaps" in front if they are only perhaps what the noun names.
+    fn sentence(&self, said: &str) -> String {
+        if self.alias.is_some() { format!("Perhaps {said}.") } else { format!("{}.", sentence(said)) }
+    }
+}
+
+async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
+    let Some(called) = Called::find(noun, scene, matcher).await? else { return Ok(not_seen(noun)) };
+    let of_one_kind = !is_proper(noun) && called.alias.is_none();
+    let said = match called.things.first().filter(|_| of_one_kind) {
+        Some(first) => counted(called.things.len(), common(&scene.things[*first])),
+        None => called.counted(scene),
+    };
+    Ok(called.sentence(&format!("I see {said} in the picture")))
 }
 
 /// Whether the noun, in singular or plural, is a kind of what the tag names.
@@ -138,25 +170,24 @@ async fn alias_meant<'a>(noun: &str, thing: &'a Thing, matcher: &Matcher<'_>) ->
     Ok(None)
 }
 
-/// The things that a question is about: those of the name, else those of the most confident tag.
-async fn things_meant(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<Vec<usize>> {
-    match noun {
-        Some(noun) => {
-            let called = things_called(noun, scene, matcher).await?;
-            // With several kinds of animals in the picture, no single one is "the animal"; the surest is meant.
-            let of_kind =
-                || (0..scene.things.len()).filter(|thing| is_kind_of(common(&scene.things[*thing]), noun)).collect();
-            Ok(if called.is_empty() { of_kind() } else { called })
+/// The things that a question is about: those that the noun names, else those that are of that kind, and without a noun
+/// those of the most confident tag. None if there are no such things.
+async fn things_meant<'a>(noun: Option<&str>, scene: &'a Scene, matcher: &Matcher<'_>) -> Result<Option<Called<'a>>> {
+    let things: Vec<usize> = if let Some(noun) = noun {
+        if let Some(called) = Called::find(noun, scene, matcher).await? {
+            return Ok(Some(called));
         }
-        None => {
-            let Some(first) = scene.things.first() else { return Ok(Vec::new()) };
-            Ok((0..scene.things.len()).filter(|thing| scene.things[*thing].tag == first.tag).collect())
-        }
-    }
+        // With several kinds of animals in the picture, no single one is "the animal"; the surest is meant.
+        (0..scene.things.len()).filter(|thing| is_kind_of(common(&scene.things[*thing]), noun)).collect()
+    } else {
+        let first = scene.things.first().map(|first| &first.tag);
+        (0..scene.things.len()).filter(|thing| Some(&scene.things[*thing].tag) == first).collect()
+    };
+    Ok((!things.is_empty()).then_some(Called { things, alias: None }))
 }
 
 async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
-    let things = things_meant(kind, scene, matcher).await?;
+    let things = things_meant(kind, scene, matcher).await?.map_or_else(Vec::new, |called| called.things);
     let Some(first) = things.first().map(|thing| &scene.things[*thing]) else {
         return Ok(match kind {
             Some(kind) => format!("I see no {kind} that I know."),
@@ -177,34 +208,31 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
 }
 
 async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
-    let things = things_meant(noun, scene, matcher).await?;
-    let (Some(first), Some(colors)) = (things.first(), scene.colors(&things)) else {
-        return Ok(not_seen(noun.unwrap_or("thing that I know")));
+    let not_seen = || not_seen(noun.unwrap_or("thing that I know"));
+    let Some(called) = things_meant(noun, scene, matcher).await? else { return Ok(not_seen()) };
+    let (Some(first), Some(colors)) = (called.things.first(), scene.colors(&called.things)) else {
+        return Ok(not_seen());
     };
     let first = &scene.things[*first];
-    Ok(match things.len() {
-        1 => format!("{} is mostly {colors}.", sentence(&with_the(&first.tag))),
-        _ => format!("The {} are mostly {colors}.", plural(common(first))),
-    })
+    Ok(called.sentence(&match called.things.len() {
+        1 => format!("{} is mostly {colors}", with_the(called.alias.unwrap_or(&first.tag))),
+        _ => format!("the {} are mostly {colors}", plural(called.alias.unwrap_or(common(first)))),
+    }))
 }
 
 async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<String> {
-    if let Some(scene) = scene {
-        let things = things_called(noun, scene, matcher).await?;
-        if let Some(first) = things.first() {
-            let said = grouped(&things, scene);
-            let place = scene.place(things.iter().map(|thing| scene.things[*thing].box_px));
-            let place = place.unwrap_or("in the picture");
-            if let Some(alias) = alias_meant(noun, &scene.things[*first], matcher).await? {
-                let verb = if things.len() == 1 { "is" } else { "are" };
-                return Ok(format!("Yes, perhaps there {verb} {} {place}.", counted(things.len(), alias)));
-            }
-            return Ok(match things.len() {
-                1 if is_proper(&scene.things[*first].tag) => format!("Yes, {said} is {place}."),
-                1 => format!("Yes, there is {said} {place}."),
-                _ => format!("Yes, there are {said} {place}."),
-            });
-        }
+    if let Some(scene) = scene
+        && let Some(called) = Called::find(noun, scene, matcher).await?
+    {
+        let said = called.counted(scene);
+        let place = scene.place(called.things.iter().map(|thing| scene.things[*thing].box_px));
+        let place = place.unwrap_or("in the picture");
+        let perhaps = if called.alias.is_some() { "perhaps " } else { "" };
+        return Ok(match called.things.as_slice() {
+            [one] if is_proper(&scene.things[*one].tag) => format!("Yes, {said} is {place}."),
+            [_] => format!("Yes, {perhaps}there is {said} {place}."),
+            _ => format!("Yes, {perhaps}there are {said} {place}."),
+        });
     }
     if let Some(heard) = heard {
         let found = matcher.entities(&format!("the {noun}"), &heard.names()).await?;
@@ -239,32 +267,26 @@ fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> 
 }
 
 async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
-    let things = things_called(noun, scene, matcher).await?;
-    let Some(first) = things.first() else {
+    let Some(called) = Called::find(noun, scene, matcher).await? else {
         let perhaps = guessed(noun, scene).map(|(name, place)| format!("Perhaps {} is {place}.", with_the(name)));
         return Ok(perhaps.unwrap_or_else(|| not_seen_but(noun, scene)));
     };
     let mut places: Vec<String> = Vec::new();
-    for thing in &things {
-        let place = scene.place(std::iter::once(scene.things[*thing].box_px)).unwrap_or("in the picture").to_owned();
+    let mut tags: Vec<&str> = Vec::new();
+    for thing in called.things.iter().map(|thing| &scene.things[*thing]) {
+        let place = scene.place(std::iter::once(thing.box_px)).unwrap_or("in the picture").to_owned();
         if !places.contains(&place) {
             places.push(place);
         }
     }
-    let tag = &scene.things[*first].tag;
-    if let Some(alias) = alias_meant(noun, &scene.things[*first], matcher).await? {
-        return Ok(match things.len() {
-            1 => format!("Perhaps {} is {}.", with_the(alias), listed(&places)),
-            count => format!("Perhaps the {} are {}.", counted(count, alias), listed(&places)),
-        });
-    }
-    Ok(match things.len() {
-        1 => format!("{} is {}.", sentence(&with_the(tag)), listed(&places)),
-        _ if things.iter().any(|thing| scene.things[*thing].tag != *tag) => {
-            format!("{} are {}.", sentence(&grouped(&things, scene)), listed(&places))
-        }
-        count => format!("The {} are {}.", counted(count, tag), listed(&places)),
-    })
+        tags.push(&thing.tag);
+    let (places, first) = (listed(&places), called.alias.or(tags.first().copied()).unwrap_or(noun));
+    let one_name = called.alias.is_some() || tags.iter().all(|tag| *tag == first);
+    Ok(called.sentence(&match called.things.len() {
+        1 => format!("{} is {places}", with_the(first)),
+        count if one_name => format!("the {} are {places}", counted(count, first)),
+        _ => format!("{} are {places}", called.counted(scene)),
+    }))
 }
 
 #[cfg(test)]
@@ -309,8 +331,18 @@ mod tests {
             assert_eq!(asked(question, &things), expected, "{question}");
         }
         assert_eq!(
-            asked("Are there tables?", &[("chair", &["dining table"]), ("chair", &["dining table"])]),
+        let chair: (&str, &[&str]) = ("chair", &["dining table"]);
+            asked("Are there tables?", &[chair, chair]),
             "Yes, perhaps there are two dining tables in the picture."
         );
     }
+        let table: (&str, &[&str]) = ("dining table", &[]);
+        for (question, expected) in [
+            ("Are there tables?", "Yes, there is a dining table in the middle."),
+            ("How many tables are there?", "I see a dining table in the picture."),
+            ("Where is the table?", "The dining table is in the middle."),
+            ("Where are the chairs?", "The chair is on the left."),
+        ] {
+            assert_eq!(asked(question, &[chair, table]), expected, "{question}: what is surely one counts");
+        }
 }
