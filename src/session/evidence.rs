@@ -189,9 +189,10 @@ async fn things_meant<'a>(noun: Option<&str>, scene: &'a Scene, matcher: &Matche
 async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let things = things_meant(kind, scene, matcher).await?.map_or_else(Vec::new, |called| called.things);
     let Some(first) = things.first().map(|thing| &scene.things[*thing]) else {
-        return Ok(match kind {
-            Some(kind) => format!("I see no {kind} that I know."),
-            None => "I see nothing in the picture that I know.".into(),
+        return Ok(match (kind, kind.and_then(|kind| scene.guess_of_kind(kind))) {
+            (_, Some(guess)) => format!("Perhaps it is {}.", with_article(&guess.label)),
+            (Some(kind), None) => format!("I see no {kind} that I know."),
+            (None, None) => "I see nothing in the picture that I know.".into(),
         });
     };
     let same = things.iter().filter(|thing| scene.things[**thing].tag == first.tag).count();
@@ -278,8 +279,8 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
         if !places.contains(&place) {
             places.push(place);
         }
-    }
         tags.push(&thing.tag);
+    }
     let (places, first) = (listed(&places), called.alias.or(tags.first().copied()).unwrap_or(noun));
     let one_name = called.alias.is_some() || tags.iter().all(|tag| *tag == first);
     Ok(called.sentence(&match called.things.len() {
@@ -330,12 +331,11 @@ mod tests {
         ] {
             assert_eq!(asked(question, &things), expected, "{question}");
         }
-        assert_eq!(
         let chair: (&str, &[&str]) = ("chair", &["dining table"]);
+        assert_eq!(
             asked("Are there tables?", &[chair, chair]),
             "Yes, perhaps there are two dining tables in the picture."
         );
-    }
         let table: (&str, &[&str]) = ("dining table", &[]);
         for (question, expected) in [
             ("Are there tables?", "Yes, there is a dining table in the middle."),
@@ -345,4 +345,5 @@ mod tests {
         ] {
             assert_eq!(asked(question, &[chair, table]), expected, "{question}: what is surely one counts");
         }
+    }
 }

@@ -18,6 +18,9 @@ const MOST_GROUPS: usize = 5;
 /// `fresh.json` that rules are made with) tags of this score or more name 93 % of what is there, 0.7 % of what is not.
 const LEAST_GUESS: f32 = 0.03;
 
+/// The same where only the kind is asked for, of which there are many.
+const LEAST_GUESS_OF_KIND: f32 = 0.1;
+
 /// Labels of a sound that are said at the most.
 const MOST_SAID_SOUNDS: usize = 2;
 
@@ -161,6 +164,12 @@ impl Scene {
                 .any(|noun| tag.label == noun || tag.kind.as_deref() == Some(noun) || is_kind_of(&tag.label, noun))
         };
         self.guesses.iter().find(|tag| names(tag) && tag.score >= LEAST_GUESS)
+    }
+
+    /// The likeliest guess that is of that kind.
+    pub fn guess_of_kind(&self, kind: &str) -> Option<&Tag> {
+        let mut guesses = self.guesses.iter().filter(|tag| tag.score >= LEAST_GUESS_OF_KIND);
+        guesses.find(|tag| tag.label != kind && is_kind_of(&tag.label, kind))
     }
 
     /// The picture in words, for example `two dogs on the left and a person on the right`; none if nothing was found.
@@ -373,6 +382,9 @@ mod tests {
             (Some("folding chair"), Some("folding chair"), Some("whistle"))
         );
         assert_eq!((guess("banjo"), guess("dog")), (None, None), "too unsure, and not seen at all");
+        scene.guesses = vec![tag("flagpole", 0.3), tag("fox squirrel", 0.2), tag("spider monkey", 0.14)];
+        let of_kind = |kind: &str| scene.guess_of_kind(kind).map(|tag| tag.label.as_str());
+        assert_eq!((of_kind("animal"), of_kind("instrument")), (Some("fox squirrel"), None));
     }
 
     #[test]
