@@ -3,6 +3,7 @@
 pub mod caption;
 pub mod detector;
 pub mod matcher;
+pub mod outlines;
 pub mod scene;
 pub mod second_look;
 pub mod segmenter;
@@ -55,6 +56,14 @@ pub struct Found {
     pub taught: bool,
 }
 
+impl Found {
+    /// The thing with its pixels.
+    pub fn with_mask(self, mask: Mask) -> Thing {
+        let Self { tag, aliases, score, box_px, taught } = self;
+        Thing { tag, aliases, score, box_px, mask, taught }
+    }
+}
+
 /// A thing in the picture, outlined.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Thing {
@@ -70,6 +79,14 @@ pub struct Thing {
     pub mask: Mask,
     /// Whether a person taught its name.
     pub taught: bool,
+}
+
+impl Thing {
+    /// The thing without its pixels.
+    pub fn found(&self) -> Found {
+        let Self { tag, aliases, score, box_px, mask: _, taught } = self.clone();
+        Found { tag, aliases, score, box_px, taught }
+    }
 }
 
 /// What a network says before anything is read off it, each with its name: for diagnostics.

@@ -4,7 +4,7 @@ use super::matcher::is_kind_of;
 use super::{Detection, Detector, Found, Segmenter, Tag, Tagger, Thing, second_look};
 use crate::error::Result;
 use crate::host::Host;
-use crate::media::{BoxPx, RgbImage};
+use crate::media::{BoxPx, Mask, RgbImage};
 
 /// More things than this are not outlined.
 const MOST_THINGS: usize = 16;
@@ -41,43 +41,18 @@ const OVERRULING_IOU: f32 = 0.4;
 const KIND_OVERLAP: f32 = 0.3;
 
 /// The three stages that look at a picture.
-#[derive(Clone, Copy)]
-pub struct Eyes<'a> {
+#[derive(Clone)]
+pub struct Eyes {
     /// Names what is there.
-    pub tagger: &'a dyn Tagger,
+    pub tagger: Rc<dyn Tagger>,
     /// Finds things.
-    pub detector: &'a dyn Detector,
+    pub detector: Rc<dyn Detector>,
     /// Outlines them.
-    pub segmenter: &'a dyn Segmenter,
+    pub segmenter: Rc<dyn Segmenter>,
 }
 
-impl Eyes<'_> {
-    /// All things in a picture, most confident first. `on_found` gets their boxes before the masks are made, which
-    /// take longer.
-    ///
-    /// # Errors
-    /// [`crate::Error::Cancelled`] if `host` says so, and those of the stages.
-    pub async fn find_things(
-        &self,
-        image: &RgbImage,
-        host: &dyn Host,
-        on_found: &mut dyn FnMut(&[Found]),
-    ) -> Result<Vec<Thing>> {
-        let found = self.find_boxes(image, host).await?;
-        on_found(&found);
-        self.outline(image, found, host).await
-    }
-
-    /// The things with their boxes, without masks.
-    ///
-    /// # Errors
-    /// As [`find_things`](Self::find_things).
-    pub async fn find_boxes(&self, image: &RgbImage, host: &dyn Host) -> Result<Vec<Found>> {
-        let (detections, tags) = self.look(image, host).await?;
-        Ok(self.put_together(detections, tags))
-    }
-
-    /// What was found, from what detector and tagger say: [`combined`], unless the detector [keeps
+impl Eyes {
+    /// What was found, from what detector and tagger say, most confident first: [`combined`], unless the detector [keeps
     /// all](Detector::keeps_all).
     pub fn put_together(&self, detections: Vec<Detection>, tags: Vec<Tag>) -> Vec<Found> {
         if !self.detector.keeps_all() {
@@ -91,7 +66,7 @@ impl Eyes<'_> {
     /// What detector and tagger say, before [`combined`] puts it together.
     ///
     /// # Errors
-    /// As [`find_things`](Self::find_things).
+    /// [`crate::Error::Cancelled`] if `host` says so, and those of the stages.
     pub async fn look(&self, image: &RgbImage, host: &dyn Host) -> Result<(Vec<Detection>, Vec<Tag>)> {
         host.breathe().await?;
         let tags = self.tagger.tag(image).await?;
@@ -100,29 +75,16 @@ impl Eyes<'_> {
         let mut detections = self.detector.detect(image, &phrases).await?;
         if !self.detector.keeps_all() {
             host.breathe().await?;
-            detections = second_look::named_by_both(self.tagger, image, detections, &tags).await?;
+            detections = second_look::named_by_both(&*self.tagger, image, detections, &tags).await?;
         }
         Ok((detections, tags))
     }
 
-    /// Gives things their masks.
-    ///
-    /// # Errors
-    /// As [`find_things`](Self::find_things).
-    pub async fn outline(&self, image: &RgbImage, found: Vec<Found>, host: &dyn Host) -> Result<Vec<Thing>> {
-        let boxes: Vec<BoxPx> = found.iter().map(|found| found.box_px).collect();
-        let masks = self.segmenter.segment(image, &boxes, host).await?;
-        let things = found.into_iter().zip(masks);
-        Ok(things
-            .map(|(Found { tag, aliases, score, box_px, taught }, mask)| Thing {
-                tag,
-                aliases,
-                score,
-                box_px,
-                mask,
-                taught,
-            })
-            .collect())
+    /// The things with their masks, which the segmenter made: [`settled`], unless the detector [keeps
+    /// all](Detector::keeps_all).
+    pub fn outlined(&self, found: Vec<Found>, masks: Vec<Mask>) -> Vec<Thing> {
+        let things = found.into_iter().zip(masks).map(|(found, mask)| found.with_mask(mask)).collect();
+        if self.detector.keeps_all() { things } else { settled(things) }
     }
 }
 

@@ -71,6 +71,13 @@ impl Mask {
         Self { width, height, inside }
     }
 
+    /// All pixels of a picture of that size whose centres lie in a box.
+    pub fn of_box(width: usize, height: usize, box_px: &BoxPx) -> Self {
+        let inside = |at: usize, low: f32, high: f32| (low..high).contains(&(at as f32 + 0.5));
+        let row = |y| (0..width).map(move |x| inside(y, box_px.y0, box_px.y1) && inside(x, box_px.x0, box_px.x1));
+        Self { width, height, inside: (0..height).flat_map(row).collect() }
+    }
+
     /// Columns.
     pub fn width(&self) -> usize {
         self.width
@@ -89,6 +96,16 @@ impl Mask {
     /// Number of pixels inside.
     pub fn area_px(&self) -> usize {
         self.inside.iter().filter(|inside| **inside).count()
+    }
+
+    /// Pixels inside both over pixels inside either, 0..1, of masks of one size.
+    pub fn iou(&self, other: &Self) -> f32 {
+        let (mut common, mut union) = (0usize, 0usize);
+        for (a, b) in self.inside.iter().zip(&other.inside) {
+            common += usize::from(*a && *b);
+            union += usize::from(*a || *b);
+        }
+        if union == 0 { 0.0 } else { common as f32 / union as f32 }
     }
 
     /// The mask without its connected parts (by sides) smaller than `fraction` of the largest one.

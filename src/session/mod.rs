@@ -27,8 +27,8 @@ use crate::bundle::Loader;
 use crate::canvas::Export;
 use crate::error::{Context, Error, Result};
 use crate::grounding::matcher::MatchMode;
-use crate::grounding::scene::Eyes;
 use crate::grounding::taught::Taught;
+use crate::grounding::{Found, Thing};
 use crate::host::Host;
 use crate::language::{Chat, GenerationOptions, LanguageModel};
 use crate::media::{RgbImage, Waveform};
@@ -218,34 +218,25 @@ impl Session {
             let models = self.models.borrow();
             (models.image_joiner.clone(), models.image_encoder.clone(), models.image_qformer.clone())
         };
-        let (tagger, detector, segmenter) = {
-            let models = self.models.borrow();
-            match (&models.tagger, &models.detector, &models.segmenter) {
-                (Some(tagger), Some(detector), Some(segmenter)) => {
-                    (Rc::clone(tagger), Rc::clone(detector), Rc::clone(segmenter))
-                }
-                _ => return Err(not_loaded("pictures")),
-            }
-        };
-        let eyes = Eyes { tagger: &*tagger, detector: &*detector, segmenter: &*segmenter };
+        let eyes = self.models.borrow().eyes()?;
         events(Event::Stage { stage: Stage::Detect, done: 0, total: 1 });
         let (detections, tags) = eyes.look(image, host).await?;
         let studied = Studied::new(image, eyes.put_together(detections, tags.clone()));
-        let found = self.named(&studied, &*tagger, host).await?;
-        let hinted = found.clone();
+        let found = self.named(&studied, &*eyes.tagger, host).await?;
         events(Event::Stage { stage: Stage::Detect, done: 1, total: 1 });
         events(Event::Things { things: shown_boxes(&found), r#final: false });
         let total = found.len();
         events(Event::Stage { stage: Stage::Segment, done: 0, total });
-        let things = eyes.outline(image, found, host).await?;
-        studied.keep_masks(&things);
+        let things = studied.outlined(found, &eyes, host).await?;
+        // Not what the outlines showed to be there only once.
+        let hinted: Vec<Found> = things.iter().map(Thing::found).collect();
         events(Event::Stage { stage: Stage::Segment, done: total, total });
         let mut scene = Scene::new(image, things);
         scene.guesses = tags;
         host.breathe().await?;
         scene.embeddings = match (joiner, encoder, qformer) {
             (_, Some(encoder), Some(qformer)) => Some(Embedded::Ready(qformer.forward(&encoder.encode(image)?)?)),
-            (Some(joiner), ..) => joining::picture(joiner, &*tagger, image, &hinted).await?,
+            (Some(joiner), ..) => joining::picture(joiner, &*eyes.tagger, image, &hinted).await?,
             _ => None,
         };
         let scene = Rc::new(scene);

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::not_loaded;
 use crate::bundle::LoadedPart;
 use crate::encoders::imagebind::ImageBindAudio;
 use crate::encoders::joiner::Joiner;
@@ -10,6 +11,7 @@ use crate::encoders::yamnet::Yamnet;
 use crate::encoders::{AudioEncoder, ImageEncoder, load_image_encoder};
 use crate::error::{Error, Result};
 use crate::grounding::matcher::Embedder;
+use crate::grounding::scene::Eyes;
 use crate::grounding::{Detector, Segmenter, Tagger, detector, segmenter, tagger};
 use crate::language::LanguageModel;
 use crate::nn::Weights;
@@ -52,6 +54,19 @@ impl Models {
             other => return Err(Error::Unsupported(format!("a bundle with a part named {other:?}"))),
         }
         Ok(())
+    }
+
+    /// What looks at pictures.
+    ///
+    /// # Errors
+    /// [`Error::Input`] while not all of it is loaded.
+    pub fn eyes(&self) -> Result<Eyes> {
+        match (&self.tagger, &self.detector, &self.segmenter) {
+            (Some(tagger), Some(detector), Some(segmenter)) => {
+                Ok(Eyes { tagger: Rc::clone(tagger), detector: Rc::clone(detector), segmenter: Rc::clone(segmenter) })
+            }
+            _ => Err(not_loaded("pictures")),
+        }
     }
 
     /// Whether the language model was taught to read pictures and sounds as BuboGPT's was, so that it needs nothing in words.

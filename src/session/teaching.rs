@@ -11,6 +11,7 @@ use super::{Session, Sink, Topic, not_loaded};
 use crate::bundle::Manifest;
 use crate::encoders::yamnet::SoundTag;
 use crate::error::{Error, Result};
+use crate::grounding::scene::Eyes;
 use crate::grounding::taught::things::{Described, describe, features_of, named, whole};
 use crate::grounding::taught::{Encoders, Lesson, Recogniser, Sense, Taught, TaughtSummary, sounds};
 use crate::grounding::{Found, Tagger, Thing};
@@ -78,9 +79,18 @@ impl Studied {
         Self { image: image.clone(), found, described: RefCell::default(), masks: RefCell::default() }
     }
 
-    /// Remembers the masks of things for the next time.
-    pub fn keep_masks(&self, things: &[Thing]) {
-        self.masks.borrow_mut().extend(things.iter().map(|thing| (thing.box_px, thing.mask.clone())));
+    /// The things with their masks, those of boxes that were outlined before as they were.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] if `host` says so, and those of the segmenter.
+    pub async fn outlined(&self, found: Vec<Found>, eyes: &Eyes, host: &dyn Host) -> Result<Vec<Thing>> {
+        let boxes = found.iter().map(|found| found.box_px);
+        let new: Vec<BoxPx> = boxes.filter(|box_px| self.mask(box_px).is_none()).collect();
+        let masks = eyes.segmenter.segment(&self.image, &new, host).await?;
+        self.masks.borrow_mut().extend(new.into_iter().zip(masks));
+        let (found, masks) =
+            found.into_iter().filter_map(|found| self.mask(&found.box_px).map(|mask| (found, mask))).unzip();
+        Ok(eyes.outlined(found, masks))
     }
 
     fn mask(&self, box_px: &BoxPx) -> Option<Mask> {
@@ -264,26 +274,14 @@ impl Session {
             let talk = self.talk.borrow();
             (talk.scene.clone(), talk.studied.clone())
         };
-        let (tagger, segmenter) = {
-            let models = self.models.borrow();
-            (models.tagger.clone(), models.segmenter.clone())
-        };
-        let (Some(scene), Some(studied), Some(tagger), Some(segmenter)) = (scene, studied, tagger, segmenter) else {
-            return Ok(());
-        };
-        let found = self.named(&studied, &*tagger, host).await?;
-        let new: Vec<BoxPx> =
-            found.iter().map(|found| found.box_px).filter(|box_px| studied.mask(box_px).is_none()).collect();
-        let masks = segmenter.segment(&studied.image, &new, host).await?;
-        studied.masks.borrow_mut().extend(new.into_iter().zip(masks));
+        let (Some(scene), Some(studied)) = (scene, studied) else { return Ok(()) };
+        let eyes = self.models.borrow().eyes()?;
+        let found = self.named(&studied, &*eyes.tagger, host).await?;
+        let things = studied.outlined(found, &eyes, host).await?;
+        let found: Vec<Found> = things.iter().map(Thing::found).collect();
         let size = [studied.image.width(), studied.image.height()];
         let embeddings = scene.embeddings.as_ref().map(|seen| seen.with_things(&found, scene.things.len(), size));
-        let things = found.into_iter().filter_map(|found| {
-            let mask = studied.mask(&found.box_px)?;
-            let Found { tag, aliases, score, box_px, taught } = found;
-            Some(Thing { tag, aliases, score, box_px, mask, taught })
-        });
-        let mut again = Scene::new(&studied.image, things.collect());
+        let mut again = Scene::new(&studied.image, things);
         again.embeddings = embeddings;
         again.guesses.clone_from(&scene.guesses);
         let again = Rc::new(again);

@@ -9,7 +9,7 @@ use bubo::grounding::detector;
 use bubo::grounding::scene::combined;
 use bubo::grounding::second_look::named_by_both;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
-use bubo::grounding::{Detector, Found, Tag, Tagger, Thing};
+use bubo::grounding::{Detector, Found, Tag, Tagger};
 use bubo::media::{BoxPx, Mask, RgbImage, Waveform};
 use bubo::nn::{WeightLoader, Weights};
 use bubo::session::joining::{MOST_FOUND, MOST_TAGS, PICTURE_HINTS, picture_hints, sound_hints};
@@ -145,10 +145,7 @@ pub fn picture_view(features: Vec<f32>, found: Vec<Found>, tags: &[Tag], size: [
 
 /// What the program would tell the language model of what was found in a picture of that size.
 fn picture_facts(found: Vec<Found>, [width, height]: [usize; 2]) -> Result<Option<String>> {
-    let thing = |Found { tag, aliases, score, box_px, taught }| {
-        let mask = Mask::new(1, 1, vec![false]);
-        Thing { tag, aliases, score, box_px, mask, taught }
-    };
+    let thing = |found: Found| found.with_mask(Mask::new(1, 1, vec![false]));
     let blank = RgbImage::new(width, height, vec![0; 3 * width * height])?;
     Ok(Scene::new(&blank, found.into_iter().map(thing).collect()).facts())
 }

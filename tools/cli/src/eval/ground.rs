@@ -49,10 +49,10 @@ pub fn overlap(
         let truth: Vec<&Mask> = thing.drawn.iter().filter_map(|index| drawn.get(*index)).collect();
         (joined(&masks.iter().collect::<Vec<_>>(), width * height), joined(&truth, width * height))
     } else {
-        let around: Vec<BoxPx> = masks.iter().filter_map(around).collect();
+        let around: Vec<BoxPx> = masks.iter().filter_map(Mask::bounding_box_px).collect();
         (filled(&around, width, height), filled(&thing.boxes_px, width, height))
     };
-    Ok(Some(iou(&found, &truth)))
+    Ok(Some(Mask::new(width, height, found).iou(&Mask::new(width, height, truth))))
 }
 
 fn joined(masks: &[&Mask], pixels: usize) -> Vec<bool> {
@@ -61,16 +61,6 @@ fn joined(masks: &[&Mask], pixels: usize) -> Vec<bool> {
         inside.iter_mut().zip(mask.inside()).for_each(|(all, one)| *all |= one);
     }
     inside
-}
-
-/// The box around a mask; none around an empty one.
-fn around(mask: &Mask) -> Option<BoxPx> {
-    let (mut x0, mut y0, mut x1, mut y1) = (usize::MAX, usize::MAX, 0, 0);
-    for (at, _) in mask.inside().iter().enumerate().filter(|(_, inside)| **inside) {
-        let (x, y) = (at % mask.width(), at / mask.width());
-        (x0, y0, x1, y1) = (x0.min(x), y0.min(y), x1.max(x + 1), y1.max(y + 1));
-    }
-    (x1 > 0).then_some(BoxPx { x0: x0 as f32, y0: y0 as f32, x1: x1 as f32, y1: y1 as f32 })
 }
 
 /// Pixels whose centres lie in one of the boxes.
@@ -85,15 +75,6 @@ fn filled(boxes: &[BoxPx], width: usize, height: usize) -> Vec<bool> {
         }
     }
     inside
-}
-
-fn iou(a: &[bool], b: &[bool]) -> f32 {
-    let (mut common, mut union) = (0usize, 0usize);
-    for (a, b) in a.iter().zip(b) {
-        common += usize::from(*a && *b);
-        union += usize::from(*a || *b);
-    }
-    if union == 0 { 0.0 } else { common as f32 / union as f32 }
 }
 
 #[cfg(test)]
