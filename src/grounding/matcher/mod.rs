@@ -103,6 +103,12 @@ pub fn is_kind_of(word: &str, name: &str) -> bool {
     matches!(Lexicon::get().relation(&looked_up(word), &looked_up(name)), Some(Relation::Kind(_)))
 }
 
+/// Whether a word can say of a thing what its name says, or less: of a tennis racket `racket`, of a cat `animal`.
+pub fn covers(word: &str, name: &str) -> bool {
+    let relation = Lexicon::get().relation(&looked_up(word), &looked_up(name));
+    matches!(relation, Some(Relation::Same | Relation::Broader(_)))
+}
+
 /// Those of `names` that a word means a kind of, as [`is_kind_of`] says of each.
 pub fn kinds_among<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
     Lexicon::get().kinds_among(&looked_up(word), names)
