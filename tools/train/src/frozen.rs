@@ -64,7 +64,10 @@ impl View {
 
     /// Whether the facts in words name the noun, in singular or plural.
     pub fn tells(&self, noun: &str) -> bool {
-        self.told.as_ref().is_some_and(|told| [noun, &facts::plural(noun)].iter().any(|noun| told.contains(noun)))
+        // Whole words: there is no ant in an elephant.
+        let words = |text: &str| format!(" {} ", text.replace(',', ""));
+        let told = self.told.as_deref().map(words).unwrap_or_default();
+        [words(noun), words(&facts::plural(noun))].iter().any(|noun| told.contains(noun))
     }
 }
 
@@ -262,7 +265,8 @@ mod tests {
         };
         assert_eq!(view.said(), [said("person", "person", None), said("dog", "pug", Some("on the right"))]);
         assert!(view.hints_at("horse") && view.hints_at("pug") && !view.hints_at("bird"));
-        assert!(view.tells("person") && view.tells("dog") && !view.tells("horse"));
+        assert!(view.tells("person") && view.tells("dog") && view.tells("cat") && !view.tells("horse"));
+        assert!(!view.tells("do") && !view.tells("at"), "parts of words are no names");
         assert_eq!(View { found: 0, ..view }.said(), []);
     }
 }
