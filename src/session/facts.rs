@@ -195,11 +195,12 @@ mod tests {
     #[test]
     fn sounds_are_said_as_people_say_them() {
         type Case<'a> = (&'a [(&'a str, f32)], &'a [&'a str]);
-        let cases: [Case<'_>; 5] = [
+        let cases: [Case<'_>; 6] = [
             (&[("Animal", 0.98), ("Dog", 0.95), ("Bark", 0.8), ("Domestic animals, pets", 0.9)], &["Bark"]),
             (&[("Cattle, bovinae", 0.99), ("Moo", 0.99), ("Animal", 0.99)], &["Moo"]),
             (&[("Music", 0.9)], &["Music"]),
             (&[("Rain", 0.9), ("Speech", 0.6), ("Raindrop", 0.8)], &["Rain", "Speech"]),
+            (&[("Guitar", 0.5), ("Silence", 0.4)], &["Guitar"]),
             (&[], &[]),
         ];
         for (heard, expected) in cases {
