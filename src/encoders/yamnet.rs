@@ -14,6 +14,8 @@ use crate::tensor::{Conv2d, Device, Padding, Reduce, Tensor, Unary};
 
 /// Patches that go through the network at once: keeps memory small and lets a page breathe.
 const BATCH: usize = 8;
+/// A sound is made so many times louder at the most: in silence there is nothing to hear.
+const MOST_GAIN: f32 = 30.0;
 /// Longer sounds are heard with gaps rather than for minutes.
 const MOST_PATCHES: usize = 128;
 
@@ -26,6 +28,10 @@ pub struct Config {
     pub patch_frames: usize,
     /// Samples from patch to patch.
     pub patch_hop: usize,
+    /// A sound is heard a second time with the loudest stretch of a patch's length at this root mean square, full scale
+    /// being 1; none hears it once, as the original does.
+    #[serde(default)]
+    pub level: Option<f32>,
     /// Channels of the first convolution.
     pub stem: usize,
     /// Step and channels of each pair of depthwise and pointwise convolution.
@@ -176,11 +182,33 @@ impl Yamnet {
         self.classifier.forward(features)
     }
 
-    /// Features and classes of a whole sound, a few patches at a time.
+    /// Features and classes of a whole sound, a few patches at a time. The classes are the surer ones of the sound as loud as
+    /// it is and at the configured level: what is loud and near is known better softly, a train is not.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
     pub async fn listen(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
+        let mut heard = self.listen_once(sound, host).await?;
+        if let Some(again) = self.at_level(sound)? {
+            let again = self.listen_once(&again, host).await?;
+            heard.logits.iter_mut().zip(again.logits).for_each(|(logit, again)| *logit = logit.max(again));
+        }
+        Ok(heard)
+    }
+
+    /// The sound as it is heard a second time, if it is.
+    ///
+    /// # Errors
+    /// [`crate::Error::Input`] if the sound's rate is of no use.
+    pub fn at_level(&self, sound: &Waveform) -> Result<Option<Waveform>> {
+        let Some(level) = self.config.level else { return Ok(None) };
+        let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
+        let gain = gain_to(level, sound.samples(), self.patch_samples());
+        let samples = sound.samples().iter().map(|sample| gain * sample).collect();
+        Waveform::new(samples, sound.sample_rate_hz()).map(Some)
+    }
+
+    async fn listen_once(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
         let (patches, starts) = self.patches(sound)?;
         let (mut features, mut logits) = (Vec::new(), Vec::new());
         for start in (0..starts.len()).step_by(BATCH) {
@@ -243,6 +271,13 @@ impl AudioEncoder for Yamnet {
     }
 }
 
+/// What brings the loudest `length` samples to that root mean square.
+fn gain_to(level: f32, samples: &[f32], length: usize) -> f32 {
+    let power = |part: &[f32]| part.iter().map(|sample| sample * sample).sum::<f32>() / part.len() as f32;
+    let loudest = samples.chunks(length.max(1)).map(power).fold(0.0, f32::max).sqrt();
+    (level / loudest).min(MOST_GAIN)
+}
+
 /// First samples of the patches of `length` samples, `hop` apart or, for long sounds, a multiple of that.
 fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
     let wanted = samples.saturating_sub(length).div_ceil(hop) + 1;
@@ -259,6 +294,14 @@ fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sounds_are_brought_to_a_level() {
+        let loud: Vec<f32> = [0.01, 0.5, 0.1].iter().flat_map(|level| [*level, -*level].repeat(50)).collect();
+        assert!((gain_to(0.02, &loud, 100) - 0.04).abs() < 1e-6, "the second hundred is the loudest");
+        assert_eq!(gain_to(0.02, &[1e-6; 10], 100), MOST_GAIN);
+        assert_eq!(gain_to(0.02, &[0.0; 10], 100), MOST_GAIN, "silence stays silent");
+    }
 
     #[test]
     fn patches_cover_any_length() {

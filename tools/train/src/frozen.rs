@@ -178,7 +178,12 @@ impl Ears {
     pub fn listen(&self, sound: &Waveform) -> Result<View> {
         let (patches, starts) = self.yamnet.patches(sound)?;
         let features = self.yamnet.features(&patches)?;
-        let logits = block_on(self.yamnet.logits(&features)?.to_f32())?;
+        let mut logits = block_on(self.yamnet.logits(&features)?.to_f32())?;
+        if let Some(again) = self.yamnet.at_level(sound)? {
+            let (patches, _) = self.yamnet.patches(&again)?;
+            let again = block_on(self.yamnet.logits(&self.yamnet.features(&patches)?)?.to_f32())?;
+            logits.iter_mut().zip(again).for_each(|(logit, again)| *logit = logit.max(again));
+        }
         let chosen = spread(starts.len(), SOUND_PATCHES);
         let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.device())?;
         let features = block_on(features.index_select(0, &chosen)?.to_f32())?;

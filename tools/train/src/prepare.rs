@@ -140,7 +140,7 @@ pub fn sounds(
         let most = MOST_SECONDS * sound.sample_rate_hz() as usize;
         let start = sound.samples()[..sound.samples().len().min(most)].to_vec();
         let sound = bubo::media::Waveform::new(start, sound.sample_rate_hz())?;
-        let view = cache.view(&[b"sound 3", &bytes], || ears.listen(&sound))?;
+        let view = cache.view(&[b"sound 4", &bytes], || ears.listen(&sound))?;
         let named = view.hints.iter().find_map(|Hint { kind: source, name: phrase, centre, .. }| {
             let named = [&example.noun.kind, &example.noun.name];
             let fits = !source.is_empty() && (named.contains(&source) || vocabulary.noun(source).kind == *named[0]);

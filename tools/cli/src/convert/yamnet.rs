@@ -50,12 +50,17 @@ pub fn convert(source: &Path) -> Result<Part> {
     })
 }
 
+/// Level at which sounds are heard a second time. Of 94 sounds with names of stamps and of GCompris that no set has, what is
+/// said first and second names 40 as loud as they are, 47 at this level, and 46 from the surer classes of both; of the 20 in
+/// tests/eval/sounds.json 17, 16 and 17. At .02 alone it is 51 and 18, but a train that passes is a pigeon.
+const LEVEL: f32 = 0.04;
+
 /// Source: tensorflow/models, research/audioset/yamnet/params.py and yamnet.py; the hop is 0.4875 s.
 fn config() -> serde_json::Value {
     json!({
         "mel": {"sample_rate_hz": 16_000, "frame": 400, "hop": 160, "fft": 512, "bands": 64,
             "low_hz": 125.0, "high_hz": 7500.0, "floor": 0.001},
-        "patch_frames": 96, "patch_hop": 7800, "stem": 32, "classes": 521,
+        "patch_frames": 96, "patch_hop": 7800, "level": LEVEL, "stem": 32, "classes": 521,
         "layers": [[1, 64], [2, 128], [1, 128], [2, 256], [1, 256], [2, 512], [1, 512], [1, 512], [1, 512],
             [1, 512], [1, 512], [2, 1024], [1, 1024]],
     })
