@@ -45,36 +45,23 @@ pub fn overlap(
     if masks.is_empty() {
         return Ok(None);
     }
-    let (found, truth) = if thing.boxes_px.is_empty() {
-        let truth: Vec<&Mask> = thing.drawn.iter().filter_map(|index| drawn.get(*index)).collect();
-        (joined(&masks.iter().collect::<Vec<_>>(), width * height), joined(&truth, width * height))
+    let (found, truth): (Vec<Mask>, Vec<Mask>) = if thing.boxes_px.is_empty() {
+        (masks, thing.drawn.iter().filter_map(|index| drawn.get(*index)).cloned().collect())
     } else {
-        let around: Vec<BoxPx> = masks.iter().filter_map(Mask::bounding_box_px).collect();
-        (filled(&around, width, height), filled(&thing.boxes_px, width, height))
+        let of_box = |box_px: BoxPx| Mask::of_box(width, height, &box_px);
+        let around = masks.iter().filter_map(Mask::bounding_box_px).map(of_box);
+        (around.collect(), thing.boxes_px.iter().copied().map(of_box).collect())
     };
-    Ok(Some(Mask::new(width, height, found).iou(&Mask::new(width, height, truth))))
+    Ok(Some(joined(&found, width, height).iou(&joined(&truth, width, height))))
 }
 
-fn joined(masks: &[&Mask], pixels: usize) -> Vec<bool> {
-    let mut inside = vec![false; pixels];
+/// All that is inside one of the masks.
+fn joined(masks: &[Mask], width: usize, height: usize) -> Mask {
+    let mut inside = vec![false; width * height];
     for mask in masks {
         inside.iter_mut().zip(mask.inside()).for_each(|(all, one)| *all |= one);
     }
-    inside
-}
-
-/// Pixels whose centres lie in one of the boxes.
-fn filled(boxes: &[BoxPx], width: usize, height: usize) -> Vec<bool> {
-    let mut inside = vec![false; width * height];
-    for BoxPx { x0, y0, x1, y1 } in boxes {
-        let range = |low: &f32, high: &f32, most: usize| low.round() as usize..(high.round() as usize).min(most);
-        for y in range(y0, y1, height) {
-            for x in range(x0, x1, width) {
-                inside[y * width + x] = true;
-            }
-        }
-    }
-    inside
+    Mask::new(width, height, inside)
 }
 
 #[cfg(test)]
