@@ -81,8 +81,15 @@ impl Yamnet {
     /// Takes the weights; `labels` names the classes in order.
     ///
     /// # Errors
-    /// [`crate::Error::Weights`] if a weight is missing or has another shape, or the labels are not one a class.
+    /// [`crate::Error::Weights`] if a weight is missing or has another shape, or the labels are not one a class;
+    /// [`crate::Error::Corrupt`] if the configuration contradicts itself.
     pub fn load(config: &Config, weights: &Weights, labels: &[String]) -> Result<Self> {
+        if let Some(level) = config.level.filter(|level| !(*level > 0.0 && *level <= 1.0)) {
+            return Err(crate::Error::corrupt(
+                "yamnet configuration",
+                format!("level {level} is not above 0 and up to 1"),
+            ));
+        }
         if labels.len() != config.classes {
             return Err(crate::Error::Weights {
                 name: weights.full_name("labels"),
@@ -182,30 +189,22 @@ impl Yamnet {
         self.classifier.forward(features)
     }
 
-    /// Features and classes of a whole sound, a few patches at a time. The classes are the surer ones of the sound as loud as
-    /// it is and at the configured level: what is loud and near is known better softly, a train is not.
+    /// Features and classes of a whole sound, a few patches at a time. Features are those of the sound as loud as it is; the
+    /// classes are the surer ones of that and, where one is configured, of the sound at that level.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
     pub async fn listen(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
-        let mut heard = self.listen_once(sound, host).await?;
-        if let Some(again) = self.at_level(sound)? {
-            let again = self.listen_once(&again, host).await?;
+        let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
+        let mut heard = self.listen_once(&sound, host).await?;
+        if let Some(level) = self.config.level {
+            let gain = gain_to(level, sound.samples(), self.patch_samples());
+            let rate_hz = sound.sample_rate_hz();
+            let samples = sound.into_samples().into_iter().map(|sample| gain * sample).collect();
+            let again = self.listen_once(&Waveform::new(samples, rate_hz)?, host).await?;
             heard.logits.iter_mut().zip(again.logits).for_each(|(logit, again)| *logit = logit.max(again));
         }
         Ok(heard)
-    }
-
-    /// The sound as it is heard a second time, if it is.
-    ///
-    /// # Errors
-    /// [`crate::Error::Input`] if the sound's rate is of no use.
-    pub fn at_level(&self, sound: &Waveform) -> Result<Option<Waveform>> {
-        let Some(level) = self.config.level else { return Ok(None) };
-        let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
-        let gain = gain_to(level, sound.samples(), self.patch_samples());
-        let samples = sound.samples().iter().map(|sample| gain * sample).collect();
-        Waveform::new(samples, sound.sample_rate_hz()).map(Some)
     }
 
     async fn listen_once(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {

@@ -3,13 +3,15 @@
 use std::rc::Rc;
 
 use anyhow::{Context, Result};
+use async_trait::async_trait;
 use bubo::encoders::joiner::{self, Hint, spread};
-use bubo::encoders::yamnet::Yamnet;
+use bubo::encoders::yamnet::{Heard, Yamnet};
 use bubo::grounding::detector;
 use bubo::grounding::scene::combined;
 use bubo::grounding::second_look::named_by_both;
 use bubo::grounding::tagger::imagenet::ImagenetTagger;
 use bubo::grounding::{Detector, Found, Tag, Tagger};
+use bubo::host::Host;
 use bubo::media::{BoxPx, Mask, RgbImage, Waveform};
 use bubo::nn::{WeightLoader, Weights};
 use bubo::session::joining::{MOST_FOUND, MOST_TAGS, PICTURE_HINTS, picture_hints, sound_hints};
@@ -82,6 +84,24 @@ pub struct Eyes {
     detector: Rc<dyn Detector>,
     /// `[tag_classes, encoder_width]` and the biases of the classes: prototypes of what features a class has.
     pub classifier: (Vec<f32>, Vec<f32>),
+}
+
+/// Here nobody waits for a moment of time, or stops what runs.
+struct Alone;
+
+#[async_trait(?Send)]
+impl Host for Alone {
+    async fn breathe(&self) -> bubo::Result<()> {
+        Ok(())
+    }
+
+    async fn sleep_ms(&self, _: u32) -> bubo::Result<()> {
+        Ok(())
+    }
+
+    fn now_ms(&self) -> f64 {
+        0.0
+    }
 }
 
 /// The network for sounds.
@@ -176,17 +196,10 @@ impl Ears {
     /// # Errors
     /// Those of the engine.
     pub fn listen(&self, sound: &Waveform) -> Result<View> {
-        let (patches, starts) = self.yamnet.patches(sound)?;
-        let features = self.yamnet.features(&patches)?;
-        let mut logits = block_on(self.yamnet.logits(&features)?.to_f32())?;
-        if let Some(again) = self.yamnet.at_level(sound)? {
-            let (patches, _) = self.yamnet.patches(&again)?;
-            let again = block_on(self.yamnet.logits(&self.yamnet.features(&patches)?)?.to_f32())?;
-            logits.iter_mut().zip(again).for_each(|(logit, again)| *logit = logit.max(again));
-        }
-        let chosen = spread(starts.len(), SOUND_PATCHES);
-        let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.device())?;
-        let features = block_on(features.index_select(0, &chosen)?.to_f32())?;
+        let Heard { features, logits, starts_s, .. } = block_on(self.yamnet.listen(sound, &Alone))?;
+        let chosen = spread(starts_s.len(), SOUND_PATCHES);
+        let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.tokens.device())?;
+        let features = block_on(features.tokens.index_select(1, &chosen)?.to_f32())?;
         let (hints, told) = (sound_hints(&logits, &self.labels), sound_facts(&logits, &self.labels));
         Ok(View { features, hints, found: 0, told })
     }

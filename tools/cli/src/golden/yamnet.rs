@@ -6,9 +6,11 @@ use anyhow::{Result, ensure};
 use bubo::encoders::yamnet::{Config, Yamnet};
 use bubo::media::Waveform;
 use bubo::tensor::{Device, Tensor};
+use pollster::block_on;
 
 use super::real_part::RealPart;
 use super::{Difference, Golden, sampled, tolerance};
+use crate::host::CommandLine;
 
 /// Runs it on the golden's sound.
 ///
@@ -30,6 +32,10 @@ pub fn run(golden: &Golden, device: &Device, bundle: Option<&Path>) -> Result<Ve
     let layers = network.layer_outputs(&patches.narrow(0, 0, 1)?)?;
     let features = network.features(&patches)?;
     let logits = network.logits(&features)?;
+    let heard = block_on(network.listen(&sound, &CommandLine::default()))?.logits;
+    let once = block_on(logits.to_f32())?;
+    let surer = |least: f32| once.iter().zip(&heard).filter(|(once, heard)| *heard - *once > least).count();
+    ensure!(surer(-0.01) == once.len() && surer(0.1) > 0, "what is heard is not the surer of two hearings");
     let allowed = tolerance(golden.component(), device);
     let flat = |x: &Tensor| x.reshape(&[count, frames, bands]);
     Ok(vec![
