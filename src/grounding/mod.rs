@@ -84,8 +84,8 @@ pub struct Thing {
 impl Thing {
     /// The thing without its pixels.
     pub fn found(&self) -> Found {
-        let Self { tag, aliases, score, box_px, mask: _, taught } = self.clone();
-        Found { tag, aliases, score, box_px, taught }
+        let Self { tag, aliases, score, box_px, mask: _, taught } = self;
+        Found { tag: tag.clone(), aliases: aliases.clone(), score: *score, box_px: *box_px, taught: *taught }
     }
 }
 
