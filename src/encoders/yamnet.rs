@@ -228,6 +228,18 @@ impl Yamnet {
         })
     }
 
+    /// The mean confidence of each class over the sound, 0..1, in the order of [`labels`](Self::labels).
+    pub fn means(&self, heard: &Heard) -> Vec<f32> {
+        let classes = self.labels.len();
+        let mut means = vec![0.0; classes];
+        for patch in heard.logits.chunks_exact(classes) {
+            means.iter_mut().zip(patch).for_each(|(mean, logit)| *mean += Unary::Sigmoid.apply(*logit));
+        }
+        let patches = heard.starts_s.len().max(1) as f32;
+        means.iter_mut().for_each(|mean| *mean /= patches);
+        means
+    }
+
     /// Classes that reach `threshold` (0..1), each for as long as neighbouring patches have it; the most confident
     /// first, at most `most`.
     pub fn tags(&self, heard: &Heard, sound: &Waveform, threshold: f32, most: usize) -> Vec<SoundTag> {

@@ -1,7 +1,7 @@
 //! Answers that boxes, tags and sounds know better than a small language model.
 
 use super::event::Evidence;
-use super::facts::{counted, listed, not_seen, plural, sentence, with_article, with_the};
+use super::facts::{counted, is_used_by_people, listed, not_seen, plural, sentence, with_article, with_the};
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
@@ -56,23 +56,44 @@ pub async fn answer(
     })
 }
 
-/// Whether what is heard comes from something that is seen.
+/// Whether what is heard comes from something that is seen. Who asks that asks for each thing of the picture in the sound,
+/// so guesses at the sound count; of what only sounds while somebody uses it, people may be the ones. Where nothing is
+/// heard nobody can tell.
 ///
 /// # Errors
 /// Those of the matcher's embedder.
 pub async fn relation(scene: &Scene, heard: &Heard, matcher: &Matcher<'_>) -> Result<String> {
-    let (names, sources) = (scene.names(), heard.names());
-    let (Some(seen), Some(sound)) = (scene.facts(), heard.facts()) else {
+    let sources = heard.sources();
+    let (Some(seen), Some(sound)) = (scene.facts(), heard.facts().filter(|_| !sources.is_empty())) else {
         return Ok("I cannot tell whether the picture and the sound belong together.".into());
     };
-    for source in &sources {
-        let found = matcher.entities(&with_article(&source.tag), &names).await?;
-        if let Some(thing) = found.first().and_then(|entity| entity.things.first()) {
-            let thing = with_the(&scene.things[*thing].tag);
+    for (_, source) in &sources {
+        if let Some(thing) = thing_called(source, scene, matcher).await? {
+            let thing = with_the(&thing.tag);
             return Ok(format!("The picture and the sound belong together: {thing} fits the sound of {sound}."));
         }
     }
+    for (phrase, source) in heard.guessed() {
+        if let Some(thing) = thing_called(&source, scene, matcher).await? {
+            let thing = with_the(&thing.tag);
+            return Ok(format!("The picture and the sound may belong together: {thing} fits what may be {phrase}."));
+        }
+    }
+    if let Some((phrase, _)) = sources.iter().find(|(_, source)| is_used_by_people(&source.tag))
+        && let Some(people) = Called::find("person", scene, matcher).await?
+    {
+        let people = people.the_things(scene);
+        return Ok(format!(
+            "The picture and the sound may belong together: {people} could be making the sound of {phrase}."
+        ));
+    }
     Ok(format!("The picture and the sound seem unrelated: I see {seen}, but I hear {sound}."))
+}
+
+/// The first thing of the picture that is called as what makes a sound.
+async fn thing_called<'a>(source: &Names, scene: &'a Scene, matcher: &Matcher<'_>) -> Result<Option<&'a Thing>> {
+    let found = matcher.entities(&with_article(&source.tag), &scene.names()).await?;
+    Ok(found.first().and_then(|entity| entity.things.first()).map(|thing| &scene.things[*thing]))
 }
 
 /// What a thing is beside its own name: the tag of a thing without one.
@@ -130,6 +151,15 @@ impl<'a> Called<'a> {
         match self.alias {
             Some(alias) => counted(self.things.len(), alias),
             None => grouped(&self.things, scene),
+        }
+    }
+
+    /// The things with `the` in front: `the dining table`, `the dogs`.
+    fn the_things(&self, scene: &Scene) -> String {
+        let Some(first) = self.things.first().map(|first| &scene.things[*first]) else { return String::new() };
+        match self.things.len() {
+            1 => with_the(self.alias.unwrap_or(&first.tag)),
+            _ => format!("the {}", plural(self.alias.unwrap_or(common(first)))),
         }
     }
 
@@ -217,14 +247,9 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
 async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
     let not_seen = || not_seen(noun.unwrap_or("thing that I know"));
     let Some(called) = things_meant(noun, scene, matcher).await? else { return Ok(not_seen()) };
-    let (Some(first), Some(colors)) = (called.things.first(), scene.colors(&called.things)) else {
-        return Ok(not_seen());
-    };
-    let first = &scene.things[*first];
-    Ok(called.sentence(&match called.things.len() {
-        1 => format!("{} is mostly {colors}", with_the(called.alias.unwrap_or(&first.tag))),
-        _ => format!("the {} are mostly {colors}", plural(called.alias.unwrap_or(common(first)))),
-    }))
+    let Some(colors) = scene.colors(&called.things) else { return Ok(not_seen()) };
+    let are = if called.things.len() == 1 { "is" } else { "are" };
+    Ok(called.sentence(&format!("{} {are} mostly {colors}", called.the_things(scene))))
 }
 
 async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<String> {
@@ -250,6 +275,9 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
     if let Some((name, place)) = scene.and_then(|scene| guessed(noun, scene)) {
         return Ok(format!("Yes, perhaps there is {} {place}.", with_article(name)));
     }
+    if let Some(phrase) = guessed_sound(noun, heard, matcher).await? {
+        return Ok(format!("Yes, perhaps I hear {phrase}."));
+    }
     Ok(match (scene, heard) {
         (Some(_), Some(_)) => format!("No, I neither see nor hear {}.", with_article(noun)),
         (Some(_), None) => format!("No, {}", not_seen(noun)),
@@ -271,6 +299,19 @@ fn not_seen_but(noun: &str, scene: &Scene) -> String {
 fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> {
     let tag = scene.guess(noun)?;
     Some((&tag.label, scene.place(tag.box_px.into_iter()).unwrap_or("in the picture")))
+}
+
+/// What may be the sound of the noun, in words: not what is only known to be of a wider kind, nor what somebody taught,
+/// which is known or is not there.
+async fn guessed_sound(noun: &str, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<Option<String>> {
+    let Some(heard) = heard.filter(|_| !is_proper(noun)) else { return Ok(None) };
+    for (phrase, source) in heard.guessed() {
+        let is_wider = is_narrower(noun, &source.tag);
+        if !is_wider && !matcher.entities(&format!("the {noun}"), &[source]).await?.is_empty() {
+            return Ok(Some(phrase));
+        }
+    }
+    Ok(None)
 }
 
 async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
@@ -301,9 +342,10 @@ mod tests {
     use super::*;
     use crate::grounding::Tag;
     use crate::media::{BoxPx, Mask, RgbImage};
+    use crate::session::scene::tests::heard;
 
-    /// What is answered about a black picture, which the tagger half takes for a squirrel.
-    fn asked(question: &str, things: &[(&str, &[&str])]) -> String {
+    /// A black picture, which the tagger half takes for a squirrel.
+    fn scene(things: &[(&str, &[&str])]) -> Scene {
         let thing = |(at, (tag, aliases)): (usize, &(&str, &[&str]))| Thing {
             tag: (*tag).into(),
             aliases: aliases.iter().map(|alias| (*alias).to_owned()).collect(),
@@ -315,9 +357,69 @@ mod tests {
         let image = RgbImage::new(100, 10, vec![0; 3000]).expect("100 × 10 pixels");
         let mut scene = Scene::new(&image, things.iter().enumerate().map(thing).collect());
         scene.guesses = vec![Tag { label: "fox squirrel".into(), score: 0.2, box_px: None, kind: None }];
+        scene
+    }
+
+    /// What is answered about it.
+    fn asked(question: &str, things: &[(&str, &[&str])]) -> String {
         let (question, matcher) = (Question::parse(question), Matcher::default());
-        let answer = pollster::block_on(answer(&question, Some(&scene), None, &matcher));
+        let answer = pollster::block_on(answer(&question, Some(&scene(things)), None, &matcher));
         answer.expect("word lists do not fail").expect("evidence answers such questions").1
+    }
+
+    /// What is answered about a sound with that label and guesses at it, and of the picture if there are things in it.
+    fn heard_and_asked(question: &str, things: &[(&str, &[&str])], label: &str, guesses: &[&str]) -> String {
+        let mut heard = heard(&[(label, 0.9, 0.0, 5.0)]);
+        heard.guesses = guesses.iter().map(|guess| (*guess).to_owned()).collect();
+        let (question, matcher) = (Question::parse(question), Matcher::default());
+        let scene = (!things.is_empty()).then(|| scene(things));
+        let answer = pollster::block_on(answer(&question, scene.as_ref(), Some(&heard), &matcher));
+        answer.expect("word lists do not fail").expect("evidence answers such questions").1
+    }
+
+    #[test]
+    fn a_sound_belongs_to_what_makes_it() {
+        let question = "Do the picture and the sound belong together?";
+        let cow: [(&str, &[&str]); 1] = [("cow", &[])];
+        let people: [(&str, &[&str]); 2] = [("person", &[]); 2];
+        for (things, label, guesses, expected) in [
+            (
+                &cow[..],
+                "Moo",
+                &[][..],
+                "The picture and the sound belong together: the cow fits the sound of a cow mooing.",
+            ),
+            (
+                &cow,
+                "Speech",
+                &["Moo"],
+                "The picture and the sound may belong together: the cow fits what may be a cow mooing.",
+            ),
+            (
+                &people,
+                "Trumpet",
+                &[],
+                "The picture and the sound may belong together: the people could be making the sound of a trumpet.",
+            ),
+            (
+                &cow,
+                "Trumpet",
+                &[],
+                "The picture and the sound seem unrelated: I see a cow on the left, but I hear a trumpet.",
+            ),
+            (&cow, "Silence", &[], "I cannot tell whether the picture and the sound belong together."),
+        ] {
+            assert_eq!(heard_and_asked(question, things, label, guesses), expected);
+        }
+    }
+
+    #[test]
+    fn who_asks_for_a_sound_hears_of_guesses() {
+        assert_eq!(heard_and_asked("Do you hear a cow?", &[], "Moo", &[]), "Yes, I hear a cow mooing.");
+        assert_eq!(heard_and_asked("Do you hear a cow?", &[], "Speech", &["Moo"]), "Yes, perhaps I hear a cow mooing.");
+        assert_eq!(heard_and_asked("Do you hear a cow?", &[], "Speech", &[]), "No, I hear no cow.");
+        assert_eq!(heard_and_asked("Do you hear an owl?", &[], "Speech", &["Bird"]), "No, I hear no owl.");
+        assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Speech", &["Owl"]), "No, I do not hear our owl.");
     }
 
     #[test]

@@ -262,24 +262,25 @@ impl Session {
             let models = self.models.borrow();
             (models.audio_joiner.clone(), models.audio_qformer.clone())
         };
-        let (tags, features, spans_s, embeddings) = match ears {
+        let (tags, guesses, features, spans_s, embeddings) = match ears {
             Some(ears) => {
                 let listened = ears.listen(sound, host).await?;
                 let embeddings = joiner.map(|joiner| joining::sound(joiner, &listened, ears.labels())).transpose()?;
                 let tags = ears.tags(&listened, sound, LEAST_SOUND_SCORE, MOST_SOUND_TAGS);
+                let guesses = scene::sound_guesses(ears.labels(), &ears.means(&listened));
                 let spans_s = listened.starts_s.iter().map(|start_s| [*start_s, start_s + listened.patch_s]).collect();
-                (tags, listened.features, spans_s, embeddings)
+                (tags, guesses, listened.features, spans_s, embeddings)
             }
             None => {
                 host.breathe().await?;
                 let features = encoder.encode(sound)?;
                 let embeddings = qformer.map(|qformer| qformer.forward(&features)).transpose()?.map(Embedded::Ready);
-                (Vec::new(), features, Vec::new(), embeddings)
+                (Vec::new(), Vec::new(), features, Vec::new(), embeddings)
             }
         };
         events(Event::Stage { stage: Stage::Listen, done: 1, total: 1 });
         let (taught, duration_s) = (Vec::new(), sound.duration_s() as f32);
-        let mut heard = Heard { tags, taught, features, spans_s, duration_s, embeddings };
+        let mut heard = Heard { tags, guesses, taught, features, spans_s, duration_s, embeddings };
         heard.taught = self.heard_names(&heard).await?;
         let heard = Rc::new(heard);
         events(Event::Sounds { sounds: heard.shown() });
