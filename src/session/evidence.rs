@@ -163,9 +163,14 @@ impl<'a> Called<'a> {
         }
     }
 
+    /// Whether they are only perhaps what the noun names.
+    fn is_unsure(&self, scene: &Scene) -> bool {
+        self.alias.is_some() || scene.is_unsure(&self.things)
+    }
+
     /// The sentence that `said` of the things is, with "perhaps" in front if they are only perhaps what the noun names.
-    fn sentence(&self, said: &str) -> String {
-        if self.alias.is_some() { format!("Perhaps {said}.") } else { format!("{}.", sentence(said)) }
+    fn sentence(&self, said: &str, scene: &Scene) -> String {
+        if self.is_unsure(scene) { format!("Perhaps {said}.") } else { format!("{}.", sentence(said)) }
     }
 }
 
@@ -176,7 +181,7 @@ async fn count(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
         Some(first) => counted(called.things.len(), common(&scene.things[*first])),
         None => called.counted(scene),
     };
-    Ok(called.sentence(&format!("I see {said} in the picture")))
+    Ok(called.sentence(&format!("I see {said} in the picture"), scene))
 }
 
 /// Whether the noun, in singular or plural, is a kind of what the tag names.
@@ -231,9 +236,13 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
             (None, None) => "I see nothing in the picture that I know.".into(),
         });
     };
-    let same = things.iter().filter(|thing| scene.things[**thing].tag == first.tag).count();
-    if same > 1 {
-        return Ok(format!("These are {}.", counted(same, &first.tag)));
+    let same: Vec<usize> = things.iter().copied().filter(|thing| scene.things[*thing].tag == first.tag).collect();
+    let called = counted(same.len(), &first.tag);
+    if scene.is_unsure(&same) {
+        return Ok(format!("Perhaps {} {called}.", if same.len() > 1 { "these are" } else { "it is" }));
+    }
+    if same.len() > 1 {
+        return Ok(format!("These are {called}."));
     }
     let finer = if is_proper(&first.tag) {
         Some(common(first)).filter(|kind| !first.tag.ends_with(kind)).map(|kind| format!(", {}", with_article(kind)))
@@ -241,7 +250,7 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
         let finer = first.aliases.iter().find(|alias| is_kind_of(alias, &first.tag));
         finer.map(|finer| format!(", perhaps {}", with_article(finer)))
     };
-    Ok(format!("It is {}{}.", with_article(&first.tag), finer.unwrap_or_default()))
+    Ok(format!("It is {called}{}.", finer.unwrap_or_default()))
 }
 
 async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
@@ -249,7 +258,7 @@ async fn color(noun: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Resu
     let Some(called) = things_meant(noun, scene, matcher).await? else { return Ok(not_seen()) };
     let Some(colors) = scene.colors(&called.things) else { return Ok(not_seen()) };
     let are = if called.things.len() == 1 { "is" } else { "are" };
-    Ok(called.sentence(&format!("{} {are} mostly {colors}", called.the_things(scene))))
+    Ok(called.sentence(&format!("{} {are} mostly {colors}", called.the_things(scene)), scene))
 }
 
 async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matcher: &Matcher<'_>) -> Result<String> {
@@ -259,7 +268,7 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
         let said = called.counted(scene);
         let place = scene.place(called.things.iter().map(|thing| scene.things[*thing].box_px));
         let place = place.unwrap_or("in the picture");
-        let perhaps = if called.alias.is_some() { "perhaps " } else { "" };
+        let perhaps = if called.is_unsure(scene) { "perhaps " } else { "" };
         return Ok(match called.things.as_slice() {
             [one] if is_proper(&scene.things[*one].tag) => format!("Yes, {said} is {place}."),
             [_] => format!("Yes, {perhaps}there is {said} {place}."),
@@ -330,11 +339,12 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
     }
     let (places, first) = (listed(&places), called.alias.or(tags.first().copied()).unwrap_or(noun));
     let one_name = called.alias.is_some() || tags.iter().all(|tag| *tag == first);
-    Ok(called.sentence(&match called.things.len() {
+    let said = match called.things.len() {
         1 => format!("{} is {places}", with_the(first)),
         count if one_name => format!("the {} are {places}", counted(count, first)),
         _ => format!("{} are {places}", called.counted(scene)),
-    }))
+    };
+    Ok(called.sentence(&said, scene))
 }
 
 #[cfg(test)]
@@ -360,21 +370,40 @@ mod tests {
         scene
     }
 
+    fn answered(question: &str, scene: Option<&Scene>, heard: Option<&Heard>) -> String {
+        let (question, matcher) = (Question::parse(question), Matcher::default());
+        let answer = pollster::block_on(answer(&question, scene, heard, &matcher));
+        answer.expect("word lists do not fail").expect("evidence answers such questions").1
+    }
+
     /// What is answered about it.
     fn asked(question: &str, things: &[(&str, &[&str])]) -> String {
-        let (question, matcher) = (Question::parse(question), Matcher::default());
-        let answer = pollster::block_on(answer(&question, Some(&scene(things)), None, &matcher));
-        answer.expect("word lists do not fail").expect("evidence answers such questions").1
+        answered(question, Some(&scene(things)), None)
     }
 
     /// What is answered about a sound with that label and guesses at it, and of the picture if there are things in it.
     fn heard_and_asked(question: &str, things: &[(&str, &[&str])], label: &str, guesses: &[&str]) -> String {
         let mut heard = heard(&[(label, 0.9, 0.0, 5.0)]);
         heard.guesses = guesses.iter().map(|guess| (*guess).to_owned()).collect();
-        let (question, matcher) = (Question::parse(question), Matcher::default());
-        let scene = (!things.is_empty()).then(|| scene(things));
-        let answer = pollster::block_on(answer(&question, scene.as_ref(), Some(&heard), &matcher));
-        answer.expect("word lists do not fail").expect("evidence answers such questions").1
+        answered(question, (!things.is_empty()).then(|| scene(things)).as_ref(), Some(&heard))
+    }
+
+    #[test]
+    fn what_is_unsure_is_said_with_perhaps() {
+        let mut scene = scene(&[("kite", &[]), ("boat", &["canoe"]), ("boat", &["canoe"])]);
+        scene.things.iter_mut().for_each(|thing| thing.score = 0.4);
+        for (question, expected) in [
+            ("What is it?", "Perhaps it is a kite."),
+            ("Is there a kite?", "Yes, perhaps there is a kite on the left."),
+            ("How many boats are there?", "Perhaps I see two boats in the picture."),
+            ("Where is the kite?", "Perhaps the kite is on the left."),
+            ("What colour are the boats?", "Perhaps the boats are mostly black."),
+        ] {
+            assert_eq!(answered(question, Some(&scene), None), expected, "{question}");
+        }
+        scene.things[1].score = 0.7;
+        let boats = answered("How many boats are there?", Some(&scene), None);
+        assert_eq!(boats, "I see two boats in the picture.", "where there is one, a second is likelier");
     }
 
     #[test]

@@ -61,19 +61,22 @@ struct Facts {
     line: String,
     /// What a complete description has to name.
     nouns: Vec<String>,
+    /// Whether nothing of it is sure.
+    unsure: bool,
 }
 
 impl Facts {
     fn of_scene(scene: &Scene) -> Option<Self> {
         let said = scene.facts()?;
         let line = format!("In the picture: {said}.\n");
-        Some(Self { said, line, nouns: scene.things.iter().map(|thing| thing.tag.clone()).collect() })
+        let nouns = scene.things.iter().map(|thing| thing.tag.clone()).collect();
+        Some(Self { said, line, nouns, unsure: scene.is_unsure(&(0..scene.things.len()).collect::<Vec<_>>()) })
     }
 
     fn of_sound(heard: &Heard) -> Option<Self> {
         let said = heard.facts()?;
         let line = format!("In the sound: {said}.\n");
-        Some(Self { said, line, nouns: heard.names().into_iter().map(|names| names.tag).collect() })
+        Some(Self { said, line, nouns: heard.names().into_iter().map(|names| names.tag).collect(), unsure: false })
     }
 }
 
@@ -205,6 +208,7 @@ impl Turn<'_> {
             let speech = Speech { question: request, opening, complete: None };
             return self.speak(topic, None, shown, speech, draft).await;
         };
+        let opening = if facts.unsure { "The picture perhaps shows" } else { opening };
         // With the article or number in its mouth the model gets it right.
         let opening = format!("{opening} {}", facts.said.split(' ').next().unwrap_or_default());
         let speech = Speech { question: request, opening: opening.trim_end(), complete: Some(&facts.nouns) };
