@@ -67,6 +67,9 @@ pub struct Mix {
     /// Part of the questions with facts that are shown something else than what the facts tell, 0..1.
     #[serde(default)]
     pub misled: f32,
+    /// Part of the questions with facts at which nothing is shown: words have to do, 0..1.
+    #[serde(default)]
+    pub unseen: f32,
     /// Part of the batches that are pairs which do not belong together; with both modalities only.
     #[serde(default)]
     pub unrelated: f32,
@@ -76,6 +79,16 @@ pub struct Mix {
     /// Part of stage 0's loss that is added.
     #[serde(default)]
     pub slots: f64,
+}
+
+impl Mix {
+    /// The question with nothing shown, if chance has it so and all that is asked about is told in words.
+    fn unseen(&self, mut exchange: Exchange, is_told: bool, random: &mut Random) -> Exchange {
+        if is_told && random.happens(self.unseen) {
+            exchange.shown.clear();
+        }
+        exchange
+    }
 }
 
 /// Stage 1, with one learner, or stage 2, with both.
@@ -119,6 +132,7 @@ impl AnswerTask {
         let sample = learner.source.draw(random)?;
         let told = self.told(&sample, random);
         let exchange = instructions::about_picture(&sample, told.as_deref(), &self.vocabulary, random);
+        let exchange = self.mix.unseen(exchange, told.is_some(), random);
         Ok(Asked { image: Some(self.shown(learner, sample, told.is_some(), random)?), audio: None, exchange })
     }
 
@@ -126,6 +140,7 @@ impl AnswerTask {
         let sample = learner.source.draw(random)?;
         let told = self.told(&sample, random);
         let exchange = instructions::about_sound(&sample, told.as_deref(), random);
+        let exchange = self.mix.unseen(exchange, told.is_some(), random);
         Ok(Asked { image: None, audio: Some(self.shown(learner, sample, told.is_some(), random)?), exchange })
     }
 
@@ -152,18 +167,20 @@ impl AnswerTask {
                 (None, Some(audio)) => return self.ask_about_sound(audio, random),
                 (None, None) => bail!("nothing is to learn"),
             };
-            let pair = |(picture, sound), exchange| Asked { image: Some(picture), audio: Some(sound), exchange };
             Ok(if chance < unrelated + related {
                 let agreeing = if chance < unrelated { None } else { agreeing(image, audio, random)? };
                 let with_facts = random.happens(self.mix.facts);
-                if let Some(both) = agreeing {
+                let ((picture, sound), exchange) = if let Some(both) = agreeing {
                     let exchange = instructions::related(&both.0, &both.1, with_facts, random);
-                    pair(both, exchange)
+                    (both, exchange)
                 } else {
                     let both = differing(image, audio, random)?;
                     let exchange = instructions::unrelated(&both.0, &both.1, with_facts, random);
-                    pair(both, exchange)
-                }
+                    (both, exchange)
+                };
+                let is_told = with_facts && picture.view.told.is_some() && sound.view.told.is_some();
+                let exchange = self.mix.unseen(exchange, is_told, random);
+                Asked { image: Some(picture), audio: Some(sound), exchange }
             } else if chance < unrelated + related + PICTURES * (1.0 - unrelated - related) {
                 self.ask_about_picture(image, random)?
             } else {
@@ -351,5 +368,25 @@ impl Task for AnswerTask {
 
     fn rate_factor(&self, name: &str) -> f64 {
         if is_low_rank(name) { self.low_rank_rate } else { 1.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_hidden_that_words_do_not_tell() {
+        let mix: Mix = serde_json::from_str(r#"{"facts": 1, "unseen": 0.5}"#).expect("a mix");
+        let exchange = || {
+            let (question, answer) = ("What is it?".to_owned(), "It is a dog.".to_owned());
+            Exchange { shown: vec![ModalityKind::Image], question, answer }
+        };
+        let shown = |is_told| {
+            let exchanges = (0..40).map(|seed| mix.unseen(exchange(), is_told, &mut Random::new(seed, 0)));
+            exchanges.filter(|exchange| !exchange.shown.is_empty()).count()
+        };
+        assert_eq!(shown(false), 40);
+        assert!((10..30).contains(&shown(true)), "{}", shown(true));
     }
 }

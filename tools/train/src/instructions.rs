@@ -7,7 +7,7 @@ use crate::frozen::View;
 use crate::random::Random;
 use crate::slot_task::Sample;
 use crate::slots::Said;
-use crate::vocabulary::Vocabulary;
+use crate::vocabulary::{Noun, Vocabulary};
 
 /// The original's prompts for pairs that do not belong together, without the marks of what is shown, which stands before
 /// them. Source: bubogpt @ 17c72b5, prompts/alignment_audio_image_neg.txt.
@@ -47,13 +47,15 @@ const HEAR_PROMPTS: [&str; 4] =
 const MAKER_PROMPTS: [&str; 2] = ["What is making this sound?", "Who or what makes this sound?"];
 /// Classes of the tagger up to this one are animals.
 const ANIMAL_CLASSES: usize = 398;
+/// Classes of the tagger that are no further apart in its list than that are near each other.
+const NEAR_CLASSES: usize = 40;
 /// Confidence from which on a fine name is said.
 const SURE: f32 = 0.5;
 
 /// A question and its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
-    /// What is shown, in order.
+    /// What is shown, in order; nothing where the facts have to do.
     pub shown: Vec<ModalityKind>,
     /// Facts, if they are told, and the question.
     pub question: String,
@@ -99,7 +101,9 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
         Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
-        Some(said) if random.happens(0.25) => presence(sample, said, vocabulary, random),
+        Some(_) if random.happens(0.35) => {
+            presence(sample, vocabulary, random).unwrap_or_else(|| describe(describe_prompt))
+        }
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
             None => describe(describe_prompt),
@@ -109,8 +113,10 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
     Exchange { shown: vec![ModalityKind::Image], question: format!("{line}{question}"), answer }
 }
 
-/// Whether something is there: half of the time what is, in the words of the evidence that sessions compute.
-fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut Random) -> (String, String) {
+/// Whether something is there: half of the time what is, by its kind or by its name, in the words of the evidence that
+/// sessions compute. What is not there is now and then of classes that stand near in the tagger's list, where alike
+/// things do: whoever is only asked for far-off things learns to say yes to all that comes near.
+fn presence(sample: &Sample, vocabulary: &Vocabulary, random: &mut Random) -> Option<(String, String)> {
     let form = random.below(3);
     let question = |noun: &str| {
         let noun = facts::with_article(noun);
@@ -120,18 +126,31 @@ fn presence(sample: &Sample, said: &Said, vocabulary: &Vocabulary, random: &mut 
             _ => format!("Do you see {noun}?"),
         }
     };
-    let kinds: Vec<&str> = vocabulary.kinds().into_iter().collect();
-    let is_said = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
+    let said = random.choose(&sample.said)?;
     // What is only hinted at is neither confirmed nor denied.
+    let is_said = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
     let there = |noun: &str| is_said(noun) || sample.view.tells(noun) || sample.view.hints_at(noun);
-    match random.choose(&kinds).filter(|_| random.happens(0.5)) {
-        Some(other) if !there(other) => (question(other), format!("No, I see no {other} in the picture.")),
-        _ => {
-            let noun = facts::with_article(&said.kind);
+    let other = random.happens(0.5).then(|| another_kind(said, vocabulary, random)).flatten();
+    Some(match other.filter(|other| !there(other)) {
+        Some(other) => (question(other), format!("No, I see no {other} in the picture.")),
+        None => {
+            let name = if random.happens(0.3) { said_name(said, &sample.view) } else { &said.kind };
             let place = said.place.as_deref().unwrap_or("in the picture");
-            (question(&said.kind), format!("Yes, there is {noun} {place}."))
+            (question(name), format!("Yes, there is {} {place}.", facts::with_article(name)))
         }
-    }
+    })
+}
+
+/// Any kind of thing, half of the time one that stands near in the tagger's list.
+fn another_kind<'a>(said: &Said, vocabulary: &'a Vocabulary, random: &mut Random) -> Option<&'a str> {
+    let of_that_kind = |noun: &Noun| noun.kind == said.kind || noun.name == said.name;
+    let class = vocabulary.tagger.iter().position(of_that_kind).filter(|_| random.happens(0.5));
+    let Some(class) = class else {
+        let kinds: Vec<&str> = vocabulary.kinds().into_iter().collect();
+        return random.choose(&kinds).copied();
+    };
+    let near = class.saturating_sub(NEAR_CLASSES)..(class + NEAR_CLASSES + 1).min(vocabulary.tagger.len());
+    random.choose(&vocabulary.tagger[near]).map(|noun| noun.kind.as_str())
 }
 
 /// A question about a sound alone. As with pictures, all the facts are said, if they are told.
@@ -260,6 +279,22 @@ mod tests {
         let everything: Vec<String> = vocabulary.kinds().into_iter().map(facts::plural).collect();
         assert!(denials(None) > 0);
         assert_eq!(denials(Some(&everything.join(", "))), 0);
+    }
+
+    #[test]
+    fn what_is_there_is_asked_of_every_thing_by_kind_and_name() {
+        let vocabulary = Vocabulary::new().unwrap();
+        let asked: Vec<(String, String)> =
+            (0..2000).filter_map(|seed| presence(&picture(), &vocabulary, &mut Random::new(seed, 4))).collect();
+        for noun in ["dog", "golden retriever", "cat"] {
+            let question = format!("Is there a {noun}?");
+            let mut answers = asked.iter().filter(|(asked, _)| *asked == question).map(|(_, answer)| answer);
+            assert!(answers.next().is_some_and(|answer| answer.starts_with("Yes, there is a ")), "{question}");
+            assert!(answers.all(|answer| answer.starts_with("Yes,")), "{question}");
+        }
+        let denied = asked.iter().filter(|(_, answer)| answer.starts_with("No,")).count();
+        assert!((400..1000).contains(&denied), "{denied} of {}", asked.len());
+        assert!(asked.iter().any(|(_, answer)| answer == "No, I see no lion in the picture."), "near a tiger cat");
     }
 
     #[test]
