@@ -90,6 +90,11 @@ pub fn listed(items: &[String]) -> String {
     }
 }
 
+/// What cannot be counted.
+const UNCOUNTED: [&str; 1] = ["broccoli"];
+/// What is always more than one.
+const PAIRS: [&str; 5] = ["skis", "scissors", "sunglasses", "jeans", "binoculars"];
+
 /// The noun with `a` or `an` in front: `a dog`, `an owl`, `a unicorn`. A proper name goes without.
 pub fn with_article(noun: &str) -> String {
     if is_proper(noun) {
@@ -100,9 +105,8 @@ pub fn with_article(noun: &str) -> String {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| noun.starts_with(prefix));
     let vowel = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
     let an = (vowel && !starts(&CONSONANT_SOUND)) || starts(&VOWEL_SOUND);
-    // What is always more than one, or cannot be counted, goes without.
-    const BARE: [&str; 6] = ["skis", "scissors", "broccoli", "sunglasses", "jeans", "binoculars"];
-    if BARE.contains(&noun) { noun.to_string() } else { format!("{} {noun}", if an { "an" } else { "a" }) }
+    let bare = UNCOUNTED.contains(&noun) || PAIRS.contains(&noun);
+    if bare { noun.to_string() } else { format!("{} {noun}", if an { "an" } else { "a" }) }
 }
 
 /// The noun with `the` in front; a proper name goes without.
@@ -165,14 +169,15 @@ pub fn plural(noun: &str) -> String {
     if front.is_empty() { changed } else { format!("{front} {changed}") }
 }
 
-/// A count and its noun: `a dog`, `two dogs`, `15 dogs`.
+/// A count and its noun: `a dog`, `two dogs`, `15 dogs`, `two pairs of scissors`, `broccoli`.
 pub fn counted(count: usize, noun: &str) -> String {
     const WORDS: [&str; 11] = ["no", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-    match count {
-        1 => with_article(noun),
-        0..=10 => format!("{} {}", WORDS[count], plural(noun)),
-        _ => format!("{count} {}", plural(noun)),
+    if count == 1 || UNCOUNTED.contains(&noun) {
+        return with_article(noun);
     }
+    let number = WORDS.get(count).map_or_else(|| count.to_string(), |word| (*word).to_owned());
+    let pairs = if PAIRS.contains(&noun) { "pairs of " } else { "" };
+    format!("{number} {pairs}{}", plural(noun))
 }
 
 /// Where boxes lie in a picture `width` pixels wide: `on the left`, `in the middle`, `on the right`; none if they are
@@ -227,6 +232,8 @@ mod tests {
             (2, "person", "two people"),
             (3, "bus", "three buses"),
             (12, "hot dog", "12 hot dogs"),
+            (2, "scissors", "two pairs of scissors"),
+            (3, "broccoli", "broccoli"),
         ];
         for (count, noun, expected) in cases {
             assert_eq!(counted(count, noun), expected);

@@ -24,8 +24,8 @@ pub(super) struct Chunk {
 }
 
 /// Words that say how much or what sort there is of what follows `of`, not what it is.
-const MEASURES: &str = "group pair couple herd flock bunch set number lot lots variety type kind sort piece slice family \
-    crowd row line stack pile collection side part top bottom front back edge middle center corner view picture image \
+const MEASURES: &str = "group pair pairs couple herd flock bunch set number lot lots variety type kind sort piece slice \
+    family crowd row line stack pile collection side part top bottom front back edge middle center corner view picture image \
     photo photograph close-up closeup series portion bit amount plenty majority";
 
 /// Clauses in which a negation no longer holds.
@@ -335,6 +335,7 @@ mod tests {
             ("The cat sleeps on the couch.", "cat|couch"),
             ("A man wearing a red hat walks his dog", "man|red hat|dog"),
             ("A group of people riding horses", "people|horses"),
+            ("Two pairs of scissors", "scissors"),
             ("There is no dog.", "!dog"),
             ("There is no dog or cat in the picture, but there is a bird.", "!dog|!cat|picture|bird"),
             ("It is a cat, not a dog.", "cat|!dog"),
