@@ -1,7 +1,7 @@
 //! Answers that boxes, tags and sounds know better than a small language model.
 
 use super::event::Evidence;
-use super::facts::{counted, is_used_by_people, listed, not_seen, plural, sentence, with_article, with_the};
+use super::facts::{counted, is_made_by_people, listed, not_seen, plural, sentence, with_article, with_the};
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
@@ -63,23 +63,23 @@ pub async fn answer(
 /// # Errors
 /// Those of the matcher's embedder.
 pub async fn relation(scene: &Scene, heard: &Heard, matcher: &Matcher<'_>) -> Result<String> {
-    let sources = heard.sources();
-    let (Some(seen), Some(sound)) = (scene.facts(), heard.facts().filter(|_| !sources.is_empty())) else {
+    let (sources, names) = (heard.sources(), scene.names());
+    let (Some(seen), Some(sound)) = (scene.seen(), heard.facts().filter(|_| !sources.is_empty())) else {
         return Ok("I cannot tell whether the picture and the sound belong together.".into());
     };
     for (_, source) in &sources {
-        if let Some(thing) = thing_called(source, scene, matcher).await? {
-            let thing = with_the(&thing.tag);
+        if let Some(thing) = thing_called(source, &names, matcher).await? {
+            let thing = with_the(&scene.things[thing].tag);
             return Ok(format!("The picture and the sound belong together: {thing} fits the sound of {sound}."));
         }
     }
     for (phrase, source) in heard.guessed() {
-        if let Some(thing) = thing_called(&source, scene, matcher).await? {
-            let thing = with_the(&thing.tag);
+        if let Some(thing) = thing_called(&source, &names, matcher).await? {
+            let thing = with_the(&scene.things[thing].tag);
             return Ok(format!("The picture and the sound may belong together: {thing} fits what may be {phrase}."));
         }
     }
-    if let Some((phrase, _)) = sources.iter().find(|(_, source)| is_used_by_people(&source.tag))
+    if let Some((phrase, _)) = sources.iter().find(|(_, source)| is_made_by_people(&source.tag))
         && let Some(people) = Called::find("person", scene, matcher).await?
     {
         let people = people.the_things(scene);
@@ -90,10 +90,10 @@ pub async fn relation(scene: &Scene, heard: &Heard, matcher: &Matcher<'_>) -> Re
     Ok(format!("The picture and the sound seem unrelated: I see {seen}, but I hear {sound}."))
 }
 
-/// The first thing of the picture that is called as what makes a sound.
-async fn thing_called<'a>(source: &Names, scene: &'a Scene, matcher: &Matcher<'_>) -> Result<Option<&'a Thing>> {
-    let found = matcher.entities(&with_article(&source.tag), &scene.names()).await?;
-    Ok(found.first().and_then(|entity| entity.things.first()).map(|thing| &scene.things[*thing]))
+/// The first thing that is called as what makes a sound.
+async fn thing_called(source: &Names, names: &[Names], matcher: &Matcher<'_>) -> Result<Option<usize>> {
+    let found = matcher.entities(&with_article(&source.tag), names).await?;
+    Ok(found.first().and_then(|entity| entity.things.first()).copied())
 }
 
 /// What a thing is beside its own name: the tag of a thing without one.
@@ -165,7 +165,7 @@ impl<'a> Called<'a> {
 
     /// Whether they are only perhaps what the noun names.
     fn is_unsure(&self, scene: &Scene) -> bool {
-        self.alias.is_some() || scene.is_unsure(&self.things)
+        self.alias.is_some() || scene.is_unsure(self.things.iter().copied())
     }
 
     /// The sentence that `said` of the things is, with "perhaps" in front if they are only perhaps what the noun names.
@@ -238,7 +238,7 @@ async fn identity(kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> R
     };
     let same: Vec<usize> = things.iter().copied().filter(|thing| scene.things[*thing].tag == first.tag).collect();
     let called = counted(same.len(), &first.tag);
-    if scene.is_unsure(&same) {
+    if scene.is_unsure(same.iter().copied()) {
         return Ok(format!("Perhaps {} {called}.", if same.len() > 1 { "these are" } else { "it is" }));
     }
     if same.len() > 1 {
@@ -298,8 +298,8 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
 /// That the noun is not seen, and what is: who asks where something is may know it by another name.
 fn not_seen_but(noun: &str, scene: &Scene) -> String {
     let not_seen = not_seen(noun);
-    match scene.facts() {
-        Some(facts) => format!("{}, but {facts}.", not_seen.trim_end_matches('.')),
+    match scene.seen() {
+        Some(seen) => format!("{}, but {seen}.", not_seen.trim_end_matches('.')),
         None => not_seen,
     }
 }
@@ -398,6 +398,7 @@ mod tests {
             ("How many boats are there?", "Perhaps I see two boats in the picture."),
             ("Where is the kite?", "Perhaps the kite is on the left."),
             ("What colour are the boats?", "Perhaps the boats are mostly black."),
+            ("Where is the horse?", "I see no horse in the picture, but perhaps a kite on the left and two boats."),
         ] {
             assert_eq!(answered(question, Some(&scene), None), expected, "{question}");
         }

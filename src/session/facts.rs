@@ -12,7 +12,7 @@ use crate::media::BoxPx;
 struct SoundWords {
     named: BTreeMap<String, SoundWord>,
     general: Vec<String>,
-    used_by_people: Vec<String>,
+    made_by_people: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -45,9 +45,9 @@ pub fn sound_source(label: &str) -> String {
     }
 }
 
-/// Whether a source of sounds is silent unless somebody uses it, as an instrument or a tool by hand is.
-pub fn is_used_by_people(source: &str) -> bool {
-    sound_words().used_by_people.iter().any(|used| used == source)
+/// Whether it takes people to make the sound of a source: they play, work with it, or are it, as a choir.
+pub fn is_made_by_people(source: &str) -> bool {
+    sound_words().made_by_people.iter().any(|used| used == source)
 }
 
 /// Whether a label says so little that a narrower one is better: `Animal`.
@@ -220,9 +220,9 @@ mod tests {
         assert_eq!(sound_phrase("Moo"), "a cow mooing");
         assert_eq!(sound_phrase("Grunge"), "grunge");
         assert_eq!(sound_source("Whimper (dog)"), "dog");
-        assert!(is_used_by_people("violin") && !is_used_by_people("train"));
+        assert!(is_made_by_people("violin") && !is_made_by_people("train"));
         let is_source = |used: &&String| sound_words().named.values().any(|word| word.source == **used);
-        assert_eq!(sound_words().used_by_people.iter().find(|used| !is_source(used)), None, "no sound comes from it");
+        assert_eq!(sound_words().made_by_people.iter().find(|used| !is_source(used)), None, "no sound comes from it");
     }
 
     #[test]

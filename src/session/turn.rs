@@ -70,7 +70,7 @@ impl Facts {
         let said = scene.facts()?;
         let line = format!("In the picture: {said}.\n");
         let nouns = scene.things.iter().map(|thing| thing.tag.clone()).collect();
-        Some(Self { said, line, nouns, unsure: scene.is_unsure(&(0..scene.things.len()).collect::<Vec<_>>()) })
+        Some(Self { said, line, nouns, unsure: scene.is_unsure(0..scene.things.len()) })
     }
 
     fn of_sound(heard: &Heard) -> Option<Self> {

@@ -101,9 +101,7 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
     let (question, answer) = match first {
         Some(said) if is_animal && random.happens(0.15) => ("What animal is it?".to_owned(), identity(said)),
         Some(said) if random.happens(0.1) => (identity_prompt.to_owned(), identity(said)),
-        Some(_) if random.happens(0.35) => {
-            presence(sample, vocabulary, random).unwrap_or_else(|| describe(describe_prompt))
-        }
+        Some(said) if random.happens(0.35) => presence(sample, said, vocabulary, random),
         Some(said) if random.happens(0.1) => match &said.place {
             Some(place) => (format!("Where is the {}?", said.kind), format!("The {} is {place}.", said.kind)),
             None => describe(describe_prompt),
@@ -116,7 +114,9 @@ pub fn about_picture(sample: &Sample, told: Option<&str>, vocabulary: &Vocabular
 /// Whether something is there: half of the time what is, by its kind or by its name, in the words of the evidence that
 /// sessions compute. What is not there is now and then of classes that stand near in the tagger's list, where alike
 /// things do: whoever is only asked for far-off things learns to say yes to all that comes near.
-fn presence(sample: &Sample, vocabulary: &Vocabulary, random: &mut Random) -> Option<(String, String)> {
+///
+/// - `first`: the first of the sample's things
+fn presence(sample: &Sample, first: &Said, vocabulary: &Vocabulary, random: &mut Random) -> (String, String) {
     let form = random.below(3);
     let question = |noun: &str| {
         let noun = facts::with_article(noun);
@@ -126,19 +126,19 @@ fn presence(sample: &Sample, vocabulary: &Vocabulary, random: &mut Random) -> Op
             _ => format!("Do you see {noun}?"),
         }
     };
-    let said = random.choose(&sample.said)?;
+    let said = random.choose(&sample.said).unwrap_or(first);
     // What is only hinted at is neither confirmed nor denied.
     let is_said = |noun: &str| sample.said.iter().any(|said| said.kind == noun || said.name == noun);
     let there = |noun: &str| is_said(noun) || sample.view.tells(noun) || sample.view.hints_at(noun);
     let other = random.happens(0.5).then(|| another_kind(said, vocabulary, random)).flatten();
-    Some(match other.filter(|other| !there(other)) {
+    match other.filter(|other| !there(other)) {
         Some(other) => (question(other), format!("No, I see no {other} in the picture.")),
         None => {
             let name = if random.happens(0.3) { said_name(said, &sample.view) } else { &said.kind };
             let place = said.place.as_deref().unwrap_or("in the picture");
             (question(name), format!("Yes, there is {} {place}.", facts::with_article(name)))
         }
-    })
+    }
 }
 
 /// Any kind of thing, half of the time one that stands near in the tagger's list.
@@ -284,8 +284,9 @@ mod tests {
     #[test]
     fn what_is_there_is_asked_of_every_thing_by_kind_and_name() {
         let vocabulary = Vocabulary::new().unwrap();
-        let asked: Vec<(String, String)> =
-            (0..2000).filter_map(|seed| presence(&picture(), &vocabulary, &mut Random::new(seed, 4))).collect();
+        let asked: Vec<(String, String)> = (0..2000)
+            .map(|seed| presence(&picture(), &picture().said[0], &vocabulary, &mut Random::new(seed, 4)))
+            .collect();
         for noun in ["dog", "golden retriever", "cat"] {
             let question = format!("Is there a {noun}?");
             let mut answers = asked.iter().filter(|(asked, _)| *asked == question).map(|(_, answer)| answer);
