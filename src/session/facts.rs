@@ -90,10 +90,16 @@ pub fn listed(items: &[String]) -> String {
     }
 }
 
-/// What cannot be counted.
-const UNCOUNTED: [&str; 1] = ["broccoli"];
+/// What cannot be counted, or has no singular.
+const UNCOUNTED: &str = "bagpipes breaking broccoli chopping clicking creaking crushing fireworks flapping \
+    grunting gurgling music panting paper rain rolling rubbing rustling sandpaper scraping \
+    scratching squishing steam tapping water whirring wind wood";
 /// What is always more than one.
 const PAIRS: [&str; 5] = ["skis", "scissors", "sunglasses", "jeans", "binoculars"];
+
+fn is_uncounted(noun: &str) -> bool {
+    UNCOUNTED.split(' ').any(|word| word == noun)
+}
 
 /// The noun with `a` or `an` in front: `a dog`, `an owl`, `a unicorn`. A proper name goes without.
 pub fn with_article(noun: &str) -> String {
@@ -105,7 +111,7 @@ pub fn with_article(noun: &str) -> String {
     let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| noun.starts_with(prefix));
     let vowel = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
     let an = (vowel && !starts(&CONSONANT_SOUND)) || starts(&VOWEL_SOUND);
-    let bare = UNCOUNTED.contains(&noun) || PAIRS.contains(&noun);
+    let bare = is_uncounted(noun) || PAIRS.contains(&noun);
     if bare { noun.to_string() } else { format!("{} {noun}", if an { "an" } else { "a" }) }
 }
 
@@ -172,7 +178,7 @@ pub fn plural(noun: &str) -> String {
 /// A count and its noun: `a dog`, `two dogs`, `15 dogs`, `two pairs of scissors`, `broccoli`.
 pub fn counted(count: usize, noun: &str) -> String {
     const WORDS: [&str; 11] = ["no", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-    if count == 1 || UNCOUNTED.contains(&noun) {
+    if count == 1 || is_uncounted(noun) {
         return with_article(noun);
     }
     let number = WORDS.get(count).map_or_else(|| count.to_string(), |word| (*word).to_owned());
@@ -221,6 +227,11 @@ mod tests {
         assert_eq!(sound_phrase("Grunge"), "grunge");
         assert_eq!(sound_source("Whimper (dog)"), "dog");
         assert!(is_made_by_people("violin") && !is_made_by_people("train"));
+        let labels: Vec<String> =
+            serde_json::from_str(include_str!("../../assets/labels/audioset_labels.json")).unwrap();
+        let without_words: Vec<&String> =
+            labels.iter().filter(|label| !sound_words().named.contains_key(*label)).collect();
+        assert!(without_words.is_empty(), "{without_words:?}");
         let is_source = |used: &&String| sound_words().named.values().any(|word| word.source == **used);
         assert_eq!(sound_words().made_by_people.iter().find(|used| !is_source(used)), None, "no sound comes from it");
     }
@@ -239,6 +250,7 @@ mod tests {
             assert_eq!(counted(count, noun), expected);
         }
         assert_eq!(with_article("unicycle"), "a unicycle");
+        assert_eq!([with_article("rain"), with_article("training")], ["rain", "a training"]);
         assert_eq!(plural("teddy bear"), "teddy bears");
         assert_eq!(listed(&["a".into(), "b".into(), "c".into()]), "a, b and c");
     }
