@@ -314,8 +314,8 @@ fn agreeing(image: &Learner, audio: &Learner, random: &mut Random) -> Result<Opt
 }
 
 fn agree(picture: &Sample, sound: &Sample) -> bool {
-    let source = sound.said.first().map_or("", |said| said.kind.as_str());
-    picture.said.iter().any(|said| said.kind == source || said.name == source)
+    let shown = |source: &str| picture.said.iter().any(|said| said.kind == source || said.name == source);
+    sound.said.iter().any(|said| shown(&said.kind))
 }
 
 impl Task for AnswerTask {

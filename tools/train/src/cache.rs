@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::frozen::View;
+use crate::slots::Said;
 
 /// A folder of views.
 #[derive(Debug)]
@@ -57,6 +58,7 @@ impl Cache {
 struct Words {
     hints: Vec<Hint>,
     found: usize,
+    said: Vec<Said>,
     told: Option<String>,
 }
 
@@ -66,7 +68,8 @@ const WORDS: &str = "words";
 fn encode(view: &View) -> Result<Vec<u8>> {
     let features: Vec<u8> = view.features.iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
     let tensors = [("features", TensorView::new(Dtype::F16, vec![view.features.len()], &features)?)];
-    let words = Words { hints: view.hints.clone(), found: view.found, told: view.told.clone() };
+    let View { hints, found, said, told, .. } = view.clone();
+    let words = Words { hints, found, said, told };
     let metadata = [(WORDS.to_owned(), serde_json::to_string(&words)?)].into();
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
@@ -74,12 +77,12 @@ fn encode(view: &View) -> Result<Vec<u8>> {
 fn decode(bytes: &[u8]) -> Result<View> {
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let words = metadata.metadata().as_ref().and_then(|texts| texts.get(WORDS)).context("no words")?;
-    let Words { hints, found, told } = serde_json::from_str(words)?;
+    let Words { hints, found, said, told } = serde_json::from_str(words)?;
     let tensors = SafeTensors::deserialize(bytes)?;
     let features = tensors.tensor("features")?;
     ensure!(features.dtype() == Dtype::F16, "numbers of another type");
     let features = features.data().as_chunks::<2>().0.iter().map(|pair| f16::from_le_bytes(*pair).to_f32()).collect();
-    Ok(View { features, hints, found, told })
+    Ok(View { features, hints, found, said, told })
 }
 
 #[cfg(test)]
@@ -92,7 +95,9 @@ mod tests {
         let cache = Cache::new(folder.path()).unwrap();
         let (kind, name) = ("dog".into(), "\"pug\"".into());
         let hint = Hint { kind, name, score: 0.25, centre: [0.5, 0.125], size: [0.0, 1.0] };
-        let view = View { features: vec![0.5, -2.0, 0.0], hints: vec![hint], found: 1, told: Some("a dog".into()) };
+        let said = vec![Said { kind: "dog".into(), name: "pug".into(), place: None }];
+        let view =
+            View { features: vec![0.5, -2.0, 0.0], hints: vec![hint], found: 1, said, told: Some("a dog".into()) };
         let found = cache.view(&[b"dog", b"1"], || Ok(view.clone())).unwrap();
         assert_eq!(found, view);
         assert_eq!(cache.view(&[b"dog", b"1"], || anyhow::bail!("computed again")).unwrap(), view);

@@ -20,7 +20,7 @@ use bubo::tensor::Tensor;
 use pollster::block_on;
 
 use crate::examples::is_test_kind;
-use crate::slots::{MOST_THINGS, Said};
+use crate::slots::{MOST_SAID, SOUND_SLOTS, Said, THING_SLOTS};
 
 /// Patches of a sound that the joiner hears.
 pub const SOUND_PATCHES: usize = 12;
@@ -34,29 +34,17 @@ pub struct View {
     pub hints: Vec<Hint>,
     /// How many hints, the first, are things that were found in a picture, most confident first.
     pub found: usize,
+    /// What descriptions say first of it, each kind of thing or source of sound once; nothing if nothing was recognised.
+    pub said: Vec<Said>,
     /// What the program would tell the language model of it in words.
     pub told: Option<String>,
 }
 
 impl View {
-    /// What descriptions say first of what was found in a picture, each kind of thing once; nothing if nothing was found.
-    pub fn said(&self) -> Vec<Said> {
-        let found = || self.hints.iter().take(self.found);
-        let mut said: Vec<Said> = Vec::new();
-        for Hint { kind, name, .. } in found() {
-            if said.len() < MOST_THINGS && said.iter().all(|said| said.name != *name) {
-                let alike = found().filter(|hint| hint.name == *name);
-                let boxes: Vec<BoxPx> = alike.map(|hint| unit_box(hint.centre[0])).collect();
-                let place = facts::place(&boxes, 1).map(str::to_owned);
-                said.push(Said { kind: kind.clone(), name: name.clone(), place });
-            }
-        }
-        said
-    }
-
-    /// Whether nothing was found that is kept for the test: what is found is said.
+    /// Whether nothing was recognised that is kept for the test: what is recognised is said.
     pub fn is_free_of_test_kinds(&self) -> bool {
-        self.hints.iter().take(self.found).all(|hint| !is_test_kind(&hint.kind) && !is_test_kind(&hint.name))
+        let found = self.hints.iter().take(self.found).flat_map(|hint| [&hint.kind, &hint.name]);
+        !found.chain(self.said.iter().map(|said| &said.kind)).any(|name| is_test_kind(name))
     }
 
     /// Whether a hint names the noun, more or less closely.
@@ -71,6 +59,20 @@ impl View {
         let told = self.told.as_deref().map(words).unwrap_or_default();
         [words(noun), words(&facts::plural(noun))].iter().any(|noun| told.contains(noun))
     }
+}
+
+/// What descriptions say first of what was found in a picture, each kind of thing once.
+fn things_said(found: &[Hint]) -> Vec<Said> {
+    let mut said: Vec<Said> = Vec::new();
+    for Hint { kind, name, .. } in found {
+        if said.len() < MOST_SAID && said.iter().all(|said| said.name != *name) {
+            let alike = found.iter().filter(|hint| hint.name == *name);
+            let boxes: Vec<BoxPx> = alike.map(|hint| unit_box(hint.centre[0])).collect();
+            let place = facts::place(&boxes, 1).map(str::to_owned);
+            said.push(Said { kind: kind.clone(), name: name.clone(), place });
+        }
+    }
+    said
 }
 
 /// A box around that place in a picture that is 1 wide.
@@ -134,7 +136,7 @@ impl Eyes {
 
     /// Sizes of a joiner for these networks.
     pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
-        joiner_config([49, 1280], PICTURE_HINTS, [2, 14], output_width)
+        joiner_config([49, 1280], PICTURE_HINTS, [2, MOST_SAID * THING_SLOTS], output_width)
     }
 
     /// What the joiner reads of a picture.
@@ -160,10 +162,11 @@ impl Eyes {
 pub fn picture_view(features: Vec<f32>, found: Vec<Found>, tags: &[Tag], size: [usize; 2]) -> Result<View> {
     let hints = picture_hints(&found, tags, size);
     let count = found.len().min(MOST_FOUND);
+    let said = things_said(&hints[..count]);
     // Facts tell of more things than there are hints of, and must not name what is kept for the test either.
     let is_kept = |thing: &Found| std::iter::once(&thing.tag).chain(&thing.aliases).any(|name| is_test_kind(name));
     let told = if found.iter().any(is_kept) { None } else { picture_facts(found, size)? };
-    Ok(View { features, hints, found: count, told })
+    Ok(View { features, hints, found: count, said, told })
 }
 
 /// What the program would tell the language model of what was found in a picture of that size.
@@ -188,7 +191,7 @@ impl Ears {
 
     /// Sizes of a joiner for this network.
     pub fn joiner_config(&self, output_width: usize) -> Result<joiner::Config> {
-        joiner_config([SOUND_PATCHES, 1024], MOST_TAGS, [2, 6], output_width)
+        joiner_config([SOUND_PATCHES, 1024], MOST_TAGS, [2, MOST_SAID * SOUND_SLOTS], output_width)
     }
 
     /// What the joiner reads of a sound.
@@ -200,16 +203,34 @@ impl Ears {
         let chosen = spread(starts_s.len(), SOUND_PATCHES);
         let chosen = Tensor::from_u32(&chosen, &[chosen.len()], &features.tokens.device())?;
         let features = block_on(features.tokens.index_select(1, &chosen)?.to_f32())?;
-        let (hints, told) = (sound_hints(&logits, &self.labels), sound_facts(&logits, &self.labels));
-        Ok(View { features, hints, found: 0, told })
+        Ok(sound_view(features, &logits, &self.labels))
     }
 }
 
-/// What the program would tell the language model of a sound: of the labels that some patch is sure of, those that are
-/// heard most.
+/// What the joiner reads of a sound.
 ///
-/// - `logits`: `[patches, labels]`
-pub fn sound_facts(logits: &[f32], labels: &[String]) -> Option<String> {
+/// - `features`: of the patches that are chosen
+/// - `logits`: of all of them, `[patches, labels]`
+pub fn sound_view(features: Vec<f32>, logits: &[f32], labels: &[String]) -> View {
+    let heard = heard(logits, labels);
+    let phrases: Vec<String> = heard.iter().map(|label| facts::sound_phrase(label)).collect();
+    let said = |(label, phrase): (&&str, &String)| Said {
+        kind: facts::sound_source(label),
+        name: phrase.clone(),
+        place: None,
+    };
+    View {
+        features,
+        hints: sound_hints(logits, labels),
+        found: 0,
+        // Silence has no source, and is nothing to say.
+        said: heard.iter().zip(&phrases).map(said).filter(|said| !said.kind.is_empty()).collect(),
+        told: (!phrases.is_empty()).then(|| facts::listed(&phrases)),
+    }
+}
+
+/// The labels that the program would tell of a sound: of those that some patch is sure of, those that are heard most.
+fn heard<'a>(logits: &[f32], labels: &'a [String]) -> Vec<&'a str> {
     /// As sessions keep tags.
     const LEAST: f32 = 0.2;
     let score = |logit: f32| 1.0 / (1.0 + (-logit).exp());
@@ -220,8 +241,7 @@ pub fn sound_facts(logits: &[f32], labels: &[String]) -> Option<String> {
         (sum > 0.0).then(|| (label.as_str(), sum / patches as f32))
     });
     let heard: Vec<(&str, f32)> = heard.collect();
-    let said: Vec<String> = facts::sounds_worth_saying(&heard, 2).into_iter().map(facts::sound_phrase).collect();
-    (!said.is_empty()).then(|| facts::listed(&said))
+    facts::sounds_worth_saying(&heard, MOST_SAID)
 }
 
 /// 256 wide, cross-attention in every layer.
@@ -266,6 +286,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_heard_is_said_as_facts_tell_it() {
+        let labels = ["Moo", "Silence", "Bark", "Rain"].map(str::to_owned);
+        let heard = |sure: &[usize]| {
+            let logits: Vec<f32> =
+                (0..labels.len()).map(|class| if sure.contains(&class) { 3.0 - class as f32 } else { -9.0 }).collect();
+            sound_view(vec![], &logits, &labels)
+        };
+        let view = heard(&[0, 2]);
+        let said: Vec<(&str, &str)> = view.said.iter().map(|said| (&*said.kind, &*said.name)).collect();
+        assert_eq!(said, [("cow", "a cow mooing"), ("dog", "a dog barking")]);
+        assert_eq!(view.told.as_deref(), Some("a cow mooing and a dog barking"));
+        assert!(is_test_kind("cow") && !view.is_free_of_test_kinds() && heard(&[2]).is_free_of_test_kinds());
+        assert_eq!(heard(&[1]).said, [], "silence");
+        assert_eq!((heard(&[]).said, heard(&[]).told), (vec![], None));
+    }
+
+    #[test]
     fn what_was_found_is_said_in_its_order_each_kind_once() {
         let hints = vec![
             hint("person", "person", 0.1),
@@ -275,16 +312,16 @@ mod tests {
             hint("horse", "horse", 0.5),
         ];
         let told = Some("two people, a dog on the right and a cat in the middle".into());
-        let view = View { features: vec![], hints, found: 4, told };
+        let view = View { features: vec![], said: things_said(&hints[..4]), hints, found: 4, told };
         let said = |kind: &str, name: &str, place: Option<&str>| Said {
             kind: kind.into(),
             name: name.into(),
             place: place.map(str::to_owned),
         };
-        assert_eq!(view.said(), [said("person", "person", None), said("dog", "pug", Some("on the right"))]);
+        assert_eq!(view.said, [said("person", "person", None), said("dog", "pug", Some("on the right"))]);
         assert!(view.hints_at("horse") && view.hints_at("pug") && !view.hints_at("bird"));
         assert!(view.tells("person") && view.tells("dog") && view.tells("cat") && !view.tells("horse"));
         assert!(!view.tells("do") && !view.tells("at"), "parts of words are no names");
-        assert_eq!(View { found: 0, ..view }.said(), []);
+        assert_eq!(things_said(&[]), []);
     }
 }

@@ -79,8 +79,8 @@ fn things_said(sample: &Sample) -> String {
     facts::listed(&said.collect::<Vec<_>>())
 }
 
-fn phrase(sample: &Sample) -> &str {
-    sample.said.first().map_or("", |said| &said.name)
+fn sounds_said(sample: &Sample) -> String {
+    facts::listed(&sample.said.iter().map(|said| said.name.clone()).collect::<Vec<_>>())
 }
 
 /// A question about a picture alone. Descriptions say all the facts, if they are told: a model that learns to leave some
@@ -158,10 +158,11 @@ fn another_kind<'a>(said: &Said, vocabulary: &'a Vocabulary, random: &mut Random
 /// - `told`: facts in words, if they are told
 pub fn about_sound(sample: &Sample, told: Option<&str>, random: &mut Random) -> Exchange {
     let line = told.map_or_else(String::new, |told| format!("In the sound: {told}.\n"));
-    let heard = told.unwrap_or_else(|| phrase(sample));
+    let heard = told.map_or_else(|| sounds_said(sample), str::to_owned);
     let (question, answer) = match sample.said.first() {
-        Some(said) if random.happens(0.25) => {
-            let maker = told.map_or_else(|| facts::with_article(&said.kind), str::to_owned);
+        Some(_) if random.happens(0.25) => {
+            let sources = sample.said.iter().map(|said| facts::with_article(&said.kind)).collect::<Vec<_>>();
+            let maker = told.map_or_else(|| facts::listed(&sources), str::to_owned);
             (MAKER_PROMPTS[random.below(MAKER_PROMPTS.len())], format!("It is {maker}."))
         }
         _ => (HEAR_PROMPTS[random.below(HEAR_PROMPTS.len())], format!("The sound is {heard}.")),
@@ -201,7 +202,7 @@ pub fn related(picture: &Sample, sound: &Sample, with_facts: bool, random: &mut 
 fn both_said(picture: &Sample, sound: &Sample, with_facts: bool) -> String {
     let told = |sample: &Sample| sample.view.told.clone().filter(|_| with_facts);
     let things = told(picture).unwrap_or_else(|| things_said(picture));
-    let heard = told(sound).unwrap_or_else(|| phrase(sound).to_owned());
+    let heard = told(sound).unwrap_or_else(|| sounds_said(sound));
     format!("The image shows {things}. The audio is {heard}.")
 }
 
@@ -227,14 +228,14 @@ mod tests {
         };
         let (kind, name) = ("dog".into(), "golden retriever".into());
         let hints = vec![Hint { kind, name, score: 0.8, centre: [0.2, 0.5], size: [0.0; 2] }];
-        let view = View { features: vec![], hints, found: 1, told: None };
+        let view = View { features: vec![], hints, found: 1, said: vec![], told: None };
         let said = vec![said("dog", "golden retriever", "on the left"), said("cat", "tiger cat", "on the right")];
         Sample { view, said }
     }
 
     fn sound() -> Sample {
         let said = Said { kind: "train".into(), name: "a train whistle".into(), place: None };
-        Sample { view: View { features: vec![], hints: vec![], found: 0, told: None }, said: vec![said] }
+        Sample { view: View { features: vec![], hints: vec![], found: 0, said: vec![], told: None }, said: vec![said] }
     }
 
     #[test]
@@ -262,6 +263,17 @@ mod tests {
             let Exchange { question, answer, .. } = about_sound(&sound(), Some(heard), &mut Random::new(seed, 2));
             assert!(question.starts_with("In the sound: a train whistle and a horn.\n"));
             assert!([format!("The sound is {heard}."), format!("It is {heard}.")].contains(&answer), "{answer}");
+        }
+    }
+
+    #[test]
+    fn every_sound_that_is_heard_is_said() {
+        let mut both = sound();
+        both.said.push(Said { kind: "dog".into(), name: "a dog barking".into(), place: None });
+        let answers: Vec<String> =
+            (0..40).map(|seed| about_sound(&both, None, &mut Random::new(seed, 2)).answer).collect();
+        for answer in ["The sound is a train whistle and a dog barking.", "It is a train and a dog."] {
+            assert!(answers.iter().any(|found| found == answer), "{answer}");
         }
     }
 

@@ -53,7 +53,7 @@ use slots::Slots;
 use variables::{Variables, is_low_rank};
 
 /// Folder of cached views; another one whenever something else is made of a picture or a sound.
-const VIEWS: &str = "views-4";
+const VIEWS: &str = "views-5";
 
 /// Pictures or sounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -227,7 +227,7 @@ pub fn answers(config: &Answers, loader: &mut WeightLoader, data: &Path, out: &P
         own.restore(&from.join("weights.safetensors"))?;
         let joiner = Joiner::load(&source.config, &own.weights()?)?;
         variables.by_name.extend(own.by_name.into_iter().map(|(name, variable)| (format!("{prefix}{name}"), variable)));
-        let slots = Slots::new(&plain, &source.all_targets(&plain.tokenizer)?)?;
+        let slots = Slots::new(&plain, &source.all_targets(&plain.tokenizer)?, source.slots_each())?;
         Ok(Some(Learner { prefix, source, joiner, slots }))
     };
     let image = learner(&config.image, Modality::Image, IMAGE_PREFIX)?;

@@ -148,7 +148,9 @@ pub fn sounds(
         });
         if let Some((source, phrase)) = named {
             let noun = Noun { kind: source.clone(), name: source };
-            let split = if is_test_kind(&noun.kind) { Split::Test } else { example.split };
+            // What else is heard is said, too.
+            let is_kept = is_test_kind(&noun.kind) || !view.is_free_of_test_kinds();
+            let split = if is_kept { Split::Test } else { example.split };
             seen.push(Seen { view, noun, said: phrase, split });
         }
     }
@@ -170,6 +172,7 @@ mod tests {
             features: vec![],
             hints: names.iter().map(|name| hint(name)).collect(),
             found,
+            said: vec![],
             told: None,
         };
         let counts = |names: &[&str], found: usize| is_recognised(&view(names, found), &vocabulary.noun("dog"));

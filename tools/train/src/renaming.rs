@@ -48,7 +48,8 @@ impl Renaming {
     }
 
     /// Gives every kind and name of the sample another one, the same wherever it stands, if the hints have all that is to
-    /// be said: what they lack, nobody could say. What would be told in words is left out, since it has the old ones.
+    /// be said: what they lack, nobody could say. What would be said or told in words is left out, since it has the old
+    /// ones.
     pub fn rename(&self, sample: &mut Sample, random: &mut Random) {
         let hints = &sample.view.hints;
         let hinted = |said: &Said| {
@@ -70,6 +71,7 @@ impl Renaming {
             rename(&mut said.kind);
             rename(&mut said.name);
         }
+        sample.view.said.clear();
         sample.view.told = None;
     }
 }
@@ -100,7 +102,7 @@ mod tests {
         };
         let hints = vec![hint("dog", "pug"), hint("cat", "cat")];
         let said = Said { kind: "dog".into(), name: "pug".into(), place: Some("on the left".into()) };
-        let view = View { features: vec![1.0], hints, found: 1, told: Some("a dog".into()) };
+        let view = View { features: vec![1.0], hints, found: 1, said: vec![], told: Some("a dog".into()) };
         let mut sample = Sample { view, said: vec![said] };
         renaming.rename(&mut sample, &mut Random::new(3, 0));
         let Sample { view, said } = sample;

@@ -8,15 +8,18 @@ use bubo::encoders::joiner::{self, spread};
 use bubo::grounding::scene::combined;
 use bubo::grounding::{Detection, Tag};
 use bubo::media::BoxPx;
-use bubo::session::joining::{MOST_TAGS, sound_hints};
+use bubo::session::joining::MOST_TAGS;
 
-use crate::frozen::{View, picture_view, sound_facts};
+use crate::frozen::{View, picture_view, sound_view};
 use crate::random::Random;
 use crate::vocabulary::Vocabulary;
 
 /// Mean and deviation of the logit of the right class, as in maps of photographs.
 const PICTURE_LOGIT: (f32, f32) = (8.3, 2.0);
 const SOUND_LOGIT: (f32, f32) = (1.5, 1.5);
+/// Mean logit of what is only just heard behind a sound, and part of the sounds behind which something is heard well.
+const FAINT_LOGIT: f32 = -2.5;
+const SECOND_HEARD: f32 = 0.35;
 /// Highest feature: EfficientNet-lite's last activation is ReLU6.
 const MOST: f32 = 6.0;
 /// Confidence below which the tagger does not name a class among the facts, as in sessions.
@@ -150,7 +153,7 @@ impl Prototypes<'_> {
         order.into_iter().take(MOST_TAGS).map(tag).collect()
     }
 
-    /// A sound of this class, with pauses, over something else that is fainter.
+    /// A sound of this class, with pauses, over something else, which is fainter and often not heard.
     ///
     /// - `labels`: names of the classes
     pub fn sound(&self, class: usize, other: usize, patches: usize, labels: &[String], random: &mut Random) -> View {
@@ -159,6 +162,7 @@ impl Prototypes<'_> {
         let (pattern, faint) = (self.pattern(class, random), self.pattern(other, random));
         let mut features = noise(heard * width, 0.1, 0.1, random);
         let certain = random.below(heard);
+        let is_heard = random.happens(SECOND_HEARD);
         for (index, patch) in features.chunks_exact_mut(width).enumerate() {
             let mut add = |class: usize, pattern: &[f32], wanted: f32| {
                 let bias = self.classifier.1[class];
@@ -169,13 +173,14 @@ impl Prototypes<'_> {
                 add(class, &pattern, SOUND_LOGIT.0 + SOUND_LOGIT.1 * random.normal());
             }
             if random.happens(0.3) {
-                add(other, &faint, -2.5 + random.normal());
+                let wanted = if is_heard { SOUND_LOGIT.0 - 1.0 } else { FAINT_LOGIT };
+                add(other, &faint, wanted + random.normal());
             }
         }
         let logits: Vec<f32> = features.chunks_exact(width).flat_map(|patch| self.logits(patch)).collect();
         let chosen = spread(heard, patches);
         let features = chosen.iter().flat_map(|at| &features[*at as usize * width..][..width]).copied().collect();
-        View { features, hints: sound_hints(&logits, labels), found: 0, told: sound_facts(&logits, labels) }
+        sound_view(features, &logits, labels)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::renaming::Renaming;
 use crate::run::Task;
 use crate::scenes::{Allowed, Known, Placed, Prototypes, random_things};
-use crate::slots::{MOST_THINGS, Said, Slots, hits, slot_tokens};
+use crate::slots::{MOST_SAID, SOUND_SLOTS, Said, Slots, THING_SLOTS, slot_tokens};
 use crate::variables::Variables;
 use crate::vocabulary::{Noun, Vocabulary};
 
@@ -23,10 +23,11 @@ use crate::vocabulary::{Noun, Vocabulary};
 const MOST_VALIDATION: usize = 240;
 /// Simulated samples that are looked at beside them.
 const SIMULATED_VALIDATION: usize = 96;
-/// Simulated pictures that are drawn until something is recognised in one.
+/// Simulated pictures or sounds that are drawn until something is recognised in one.
 const TRIES: usize = 100;
 
-/// A view and what there is to say of it: things of a picture, the main one first, or the sound.
+/// A view and what there is to say of it: things of a picture, the main one first, or sounds, the one that is heard most
+/// first.
 #[derive(Debug, Clone)]
 pub struct Sample {
     /// What the joiner reads.
@@ -104,6 +105,11 @@ impl Source {
         !self.labels.is_empty()
     }
 
+    /// Slots of one thing or sound.
+    pub fn slots_each(&self) -> usize {
+        if self.is_sound() { SOUND_SLOTS } else { THING_SLOTS }
+    }
+
     fn known(&self) -> Known<'_> {
         Known { vocabulary: &self.vocabulary, allowed: &self.allowed }
     }
@@ -112,9 +118,9 @@ impl Source {
         Prototypes { classifier: &self.classifier, width: self.config.encoder_width }
     }
 
-    /// A real example as a sample: of a picture, what was found in it is said, else what its file is named for.
+    /// A real example as a sample: what was recognised is said, else what its file is named for.
     pub fn real(&self, seen: &Seen) -> Sample {
-        let mut said = seen.view.said();
+        let mut said = seen.view.said.clone();
         if said.is_empty() {
             said.push(if self.is_sound() {
                 Said { kind: seen.noun.kind.clone(), name: seen.said.clone(), place: None }
@@ -149,7 +155,7 @@ impl Source {
     /// # Errors
     /// Those of the scenes.
     pub fn simulate(&self, random: &mut Random) -> Result<Sample> {
-        if self.is_sound() { Ok(self.simulated_sound(random)) } else { self.simulated_picture(random) }
+        if self.is_sound() { self.simulated_sound(random) } else { self.simulated_picture(random) }
     }
 
     /// A random picture of that kind from the training split, or else a simulated one if some class is of it.
@@ -186,11 +192,22 @@ impl Source {
         things.iter().filter_map(said).collect()
     }
 
-    fn simulated_sound(&self, random: &mut Random) -> Sample {
-        let (class, source, phrase) = &self.sound_classes[random.below(self.sound_classes.len())];
-        let other = random.below(self.classifier.1.len());
-        let view = self.prototypes().sound(*class, other, self.config.places, &self.labels, random);
-        Sample { view, said: vec![Said { kind: source.clone(), name: phrase.clone(), place: None }] }
+    /// What is to say is what was heard, in the order in which facts tell it, as with pictures. Where nothing was, it is the
+    /// sound that was made, if it is hinted at.
+    fn simulated_sound(&self, random: &mut Random) -> Result<Sample> {
+        for _ in 0..TRIES {
+            let (class, source, phrase) = &self.sound_classes[random.below(self.sound_classes.len())];
+            let (other, ..) = self.sound_classes[random.below(self.sound_classes.len())];
+            let view = self.prototypes().sound(*class, other, self.config.places, &self.labels, random);
+            let mut said = view.said.clone();
+            if said.is_empty() && view.hints_at(phrase) {
+                said.push(Said { kind: source.clone(), name: phrase.clone(), place: None });
+            }
+            if !said.is_empty() && view.is_free_of_test_kinds() {
+                return Ok(Sample { view, said });
+            }
+        }
+        bail!("nothing is heard in simulated sounds: audio encoder and labels do not go together")
     }
 
     /// What is to say is what was found, in the order in which facts tell it: from what else is in a picture nobody could
@@ -199,7 +216,7 @@ impl Source {
         for _ in 0..TRIES {
             let things = random_things(self.known(), random);
             let view = self.prototypes().picture(&things, &self.config, self.known(), random)?;
-            let mut said = view.said();
+            let mut said = view.said.clone();
             if said.is_empty() {
                 said = self.said(&things);
                 said.retain(|said| view.hints_at(&said.kind) || view.hints_at(&said.name));
@@ -284,12 +301,9 @@ pub fn join(joiner: &Joiner, views: &[&View], llama: &Llama, tokenizer: &Tokeniz
 /// # Errors
 /// If the tokeniser refuses a text.
 pub fn targets(tokenizer: &Tokenizer, sample: &Sample, is_sound: bool, nothing: u32) -> Result<Vec<u32>> {
-    if is_sound {
-        return slot_tokens(tokenizer, sample.said.first(), false, nothing);
-    }
     let mut ids = Vec::new();
-    for at in 0..MOST_THINGS {
-        ids.extend(slot_tokens(tokenizer, sample.said.get(at), true, nothing)?);
+    for at in 0..MOST_SAID {
+        ids.extend(slot_tokens(tokenizer, sample.said.get(at), !is_sound, nothing)?);
     }
     Ok(ids)
 }
@@ -312,7 +326,7 @@ impl SlotTask {
     pub fn new(source: Source, model: LanguageModel, batch: usize, seed: u64) -> Result<Self> {
         let mut random = Random::new(seed, u64::MAX);
         let mean = mean_embedding(&model)?;
-        let slots = Slots::new(&model, &source.all_targets(&model.tokenizer)?)?;
+        let slots = Slots::new(&model, &source.all_targets(&model.tokenizer)?, source.slots_each())?;
         let variables = Variables::joiner(&source.config, &mean, slots.deviation(), &mut random)?;
         let joiner = Joiner::load(&source.config, &variables.weights()?)?;
         Ok(Self { source, variables, joiner, slots, model, batch })
@@ -369,6 +383,6 @@ impl SlotTask {
         for chunk in samples.chunks(self.batch.max(1)) {
             found.extend(self.slots.read_out(&self.embeddings(chunk)?.detach())?);
         }
-        Ok(hits(&found, &self.targets(samples)?))
+        Ok(self.slots.hits(&found, &self.targets(samples)?))
     }
 }

@@ -1,7 +1,7 @@
 //! Stage 0: each query of a joiner learns to be a certain token of what is there, without the language model.
 //!
-//! Slots of a picture: for each of two things its kind (2 tokens), its name (4) and its place (1). Slots of a sound: its
-//! source (2 tokens) and how it is said (4). What is not used says "nothing": a full stop.
+//! Slots of a picture: for each of two things its kind (2 tokens), its name (4) and its place (1). Slots of what is heard:
+//! for each of two sounds its source (2 tokens) and how it is said (4). What is not used says "nothing": a full stop.
 
 use anyhow::{Context, Result};
 use bubo::encoders::joiner::{KIND_TOKENS, NAME_TOKENS};
@@ -9,13 +9,14 @@ use bubo::language::{LanguageModel, Tokenizer};
 use bubo::session::joining::{nothing, word_tokens};
 use candle_core::{D, Device, Tensor};
 use pollster::block_on;
+use serde::{Deserialize, Serialize};
 
 /// Slots of one thing in a picture.
 pub const THING_SLOTS: usize = KIND_TOKENS + NAME_TOKENS + 1;
-/// Things in a picture that have slots.
-pub const MOST_THINGS: usize = 2;
-/// Slots of a sound.
+/// Slots of one sound.
 pub const SOUND_SLOTS: usize = KIND_TOKENS + NAME_TOKENS;
+/// Things in a picture, or sounds that are heard, that have slots.
+pub const MOST_SAID: usize = 2;
 /// Kinds count for more than names: who calls a poodle a dog is right.
 const KIND_WEIGHT: f32 = 2.0;
 /// Part of the squared distance in the loss.
@@ -24,7 +25,7 @@ const DISTANCE_SHARE: f64 = 0.5;
 const SOFTNESS: f64 = 60.0;
 
 /// What the slots of one thing or sound shall say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Said {
     /// Kind or source.
     pub kind: String,
@@ -43,6 +44,8 @@ pub struct Slots {
     table: Tensor,
     variance: f64,
     nothing: u32,
+    /// Slots of one thing or sound.
+    each: usize,
 }
 
 /// Token ids of the slots of one thing or sound.
@@ -63,9 +66,11 @@ pub fn slot_tokens(tokenizer: &Tokenizer, said: Option<&Said>, with_place: bool,
 impl Slots {
     /// All tokens that `targets` use.
     ///
+    /// - `each`: slots of one thing or sound
+    ///
     /// # Errors
     /// Those of the engine.
-    pub fn new(model: &LanguageModel, targets: &[Vec<u32>]) -> Result<Self> {
+    pub fn new(model: &LanguageModel, targets: &[Vec<u32>], each: usize) -> Result<Self> {
         let nothing = nothing(&model.tokenizer)?;
         let mut tokens: Vec<u32> = targets.iter().flatten().copied().chain([nothing]).collect();
         tokens.sort_unstable();
@@ -73,7 +78,7 @@ impl Slots {
         let numbers = block_on(model.llama.embed(&tokens)?.to_f32())?;
         let variance = numbers.iter().map(|x| f64::from(x * x)).sum::<f64>() / numbers.len().max(1) as f64;
         let table = Tensor::from_vec(numbers, (tokens.len(), ()), &Device::Cpu)?;
-        Ok(Self { tokens, table, variance, nothing })
+        Ok(Self { tokens, table, variance, nothing, each })
     }
 
     fn index(&self, id: u32) -> Result<u32> {
@@ -97,10 +102,8 @@ impl Slots {
     /// If a target is not among the tokens in use.
     pub fn loss(&self, embeddings: &Tensor, targets: &[Vec<u32>]) -> Result<Tensor> {
         let ids = targets.iter().flatten().map(|id| self.index(*id)).collect::<Result<Vec<u32>>>()?;
-        let slots = targets.first().map_or(0, Vec::len);
-        let group = if slots == SOUND_SLOTS { SOUND_SLOTS } else { THING_SLOTS };
-        let weights: Vec<f32> =
-            (0..ids.len()).map(|at| if at % slots % group < KIND_TOKENS { KIND_WEIGHT } else { 1.0 }).collect();
+        let weight = |at: usize| if at % self.each < KIND_TOKENS { KIND_WEIGHT } else { 1.0 };
+        let weights: Vec<f32> = (0..ids.len()).map(weight).collect();
         let total: f32 = weights.iter().sum();
         let weights = Tensor::from_vec(weights, ids.len(), &Device::Cpu)?;
         let ids = Tensor::from_vec(ids.clone(), ids.len(), &Device::Cpu)?;
@@ -131,18 +134,18 @@ impl Slots {
     pub fn nothing(&self) -> u32 {
         self.nothing
     }
-}
 
-/// Shares of rows whose kind, name and place (of things) are all right, of the first thing or sound.
-pub fn hits(found: &[Vec<u32>], targets: &[Vec<u32>]) -> Vec<(String, f64)> {
-    let share = |from: usize, to: usize| {
-        let right = found.iter().zip(targets).filter(|(found, target)| found.get(from..to) == target.get(from..to));
-        right.count() as f64 / targets.len().max(1) as f64
-    };
-    let mut shares =
-        vec![("kind".to_owned(), share(0, KIND_TOKENS)), ("name".to_owned(), share(KIND_TOKENS, SOUND_SLOTS))];
-    if targets.first().is_some_and(|target| target.len() != SOUND_SLOTS) {
-        shares.push(("place".to_owned(), share(SOUND_SLOTS, THING_SLOTS)));
+    /// Shares of rows whose kind, name and place (of things) are all right, of the first thing or sound.
+    pub fn hits(&self, found: &[Vec<u32>], targets: &[Vec<u32>]) -> Vec<(String, f64)> {
+        let share = |from: usize, to: usize| {
+            let right = found.iter().zip(targets).filter(|(found, target)| found.get(from..to) == target.get(from..to));
+            right.count() as f64 / targets.len().max(1) as f64
+        };
+        let mut shares =
+            vec![("kind".to_owned(), share(0, KIND_TOKENS)), ("name".to_owned(), share(KIND_TOKENS, SOUND_SLOTS))];
+        if self.each == THING_SLOTS {
+            shares.push(("place".to_owned(), share(SOUND_SLOTS, THING_SLOTS)));
+        }
+        shares
     }
-    shares
 }

@@ -92,10 +92,10 @@ impl FrozenFeatures {
             _ => 0,
         };
         let bytes = media.read()?;
-        let content = [b"bubogpt features 1".as_slice(), &self.networks_sha256, &view.to_le_bytes(), &bytes];
+        let content = [b"bubogpt features 2".as_slice(), &self.networks_sha256, &view.to_le_bytes(), &bytes];
         let compute = || {
             let tokens = self.compute(&bytes, media.name(), view).with_context(|| format!("{media:?}"))?;
-            Ok(View { features: block_on(tokens.to_f32())?, hints: Vec::new(), found: 0, told: None })
+            Ok(View { features: block_on(tokens.to_f32())?, hints: Vec::new(), found: 0, said: vec![], told: None })
         };
         Ok(self.cache.view(&content, compute)?.features)
     }
