@@ -1,7 +1,9 @@
 //! Answers that boxes, tags and sounds know better than a small language model.
 
 use super::event::Evidence;
-use super::facts::{counted, is_made_by_people, listed, not_seen, plural, sentence, with_article, with_the};
+use super::facts::{
+    counted, is_made_by_people, is_sound_source, listed, not_seen, plural, sentence, with_article, with_the,
+};
 use super::question::Question;
 use super::scene::{Heard, Scene};
 use crate::error::Result;
@@ -275,11 +277,10 @@ async fn presence(noun: &str, scene: Option<&Scene>, heard: Option<&Heard>, matc
             _ => format!("Yes, {perhaps}there are {said} {place}."),
         });
     }
-    if let Some(heard) = heard {
-        let found = matcher.entities(&format!("the {noun}"), &heard.names()).await?;
-        if !found.is_empty() {
-            return Ok(format!("Yes, I hear {}.", listed(&heard.phrases())));
-        }
+    if let Some(heard) = heard
+        && is_heard(noun, heard, matcher).await?
+    {
+        return Ok(format!("Yes, I hear {}.", listed(&heard.phrases())));
     }
     if let Some((name, place)) = scene.and_then(|scene| guessed(noun, scene)) {
         return Ok(format!("Yes, perhaps there is {} {place}.", with_article(name)));
@@ -308,6 +309,18 @@ fn not_seen_but(noun: &str, scene: &Scene) -> String {
 fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> {
     let tag = scene.guess(noun)?;
     Some((&tag.label, scene.place(tag.box_px.into_iter()).unwrap_or("in the picture")))
+}
+
+/// Whether something that the noun names is heard. A bird that is heard is no owl, or it would have been heard as one, but it
+/// may be a sparrow, for which there is no label; and what somebody taught is heard by its own name alone.
+async fn is_heard(noun: &str, heard: &Heard, matcher: &Matcher<'_>) -> Result<bool> {
+    let has_label = is_sound_source(noun) || noun.strip_suffix('s').is_some_and(is_sound_source);
+    let mut names = heard.names();
+    names.retain(|source| match is_proper(noun) {
+        true => is_proper(&source.tag),
+        false => !(has_label && is_narrower(noun, &source.tag)),
+    });
+    Ok(!matcher.entities(&format!("the {noun}"), &names).await?.is_empty())
 }
 
 /// What may be the sound of the noun, in words: not what is only known to be of a wider kind, nor what somebody taught,
@@ -450,6 +463,17 @@ mod tests {
         assert_eq!(heard_and_asked("Do you hear a cow?", &[], "Speech", &[]), "No, I hear no cow.");
         assert_eq!(heard_and_asked("Do you hear an owl?", &[], "Speech", &["Bird"]), "No, I hear no owl.");
         assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Speech", &["Owl"]), "No, I do not hear our owl.");
+    }
+
+    #[test]
+    fn to_hear_a_bird_is_not_to_hear_every_bird() {
+        assert_eq!(heard_and_asked("Do you hear a bird?", &[], "Owl", &[]), "Yes, I hear an owl.");
+        assert_eq!(heard_and_asked("Do you hear a bird?", &[], "Bird", &[]), "Yes, I hear a bird.");
+        assert_eq!(heard_and_asked("Do you hear an owl?", &[], "Bird", &[]), "No, I hear no owl.");
+        assert_eq!(heard_and_asked("Do you hear owls?", &[], "Bird", &[]), "No, I hear no owls.");
+        assert_eq!(heard_and_asked("Do you hear a sparrow?", &[], "Bird", &[]), "Yes, I hear a bird.");
+        assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Bird", &[]), "No, I do not hear our owl.");
+        assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Owl", &[]), "No, I do not hear our owl.");
     }
 
     #[test]

@@ -45,6 +45,11 @@ pub fn sound_source(label: &str) -> String {
     }
 }
 
+/// Whether some label of sounds has this source.
+pub fn is_sound_source(noun: &str) -> bool {
+    sound_words().named.values().any(|word| word.source == noun)
+}
+
 /// Whether it takes people to make the sound of a source: they play, work with it, or are it, as a choir.
 pub fn is_made_by_people(source: &str) -> bool {
     sound_words().made_by_people.iter().any(|used| used == source)
