@@ -18,6 +18,10 @@ const BATCH: usize = 8;
 const MOST_GAIN: f32 = 30.0;
 /// Longer sounds are heard with gaps rather than for minutes.
 const MOST_PATCHES: usize = 128;
+/// Sounds of more patches are heard at their own speed only: what is heard for long evens out by itself.
+const MOST_PATCHES_AT_SPEEDS: usize = 40;
+/// Other speeds that make sense: an octave each way.
+const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
 
 /// Shape of the network and of its input.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +36,10 @@ pub struct Config {
     /// being 1; none hears it once, as the original does.
     #[serde(default)]
     pub level: Option<f32>,
+    /// A sound is heard as often again at each of these speeds, its pitch rising and falling with them as a record's does;
+    /// 1 is its own.
+    #[serde(default)]
+    pub speeds: Vec<f32>,
     /// Channels of the first convolution.
     pub stem: usize,
     /// Step and channels of each pair of depthwise and pointwise convolution.
@@ -58,7 +66,7 @@ pub struct SoundTag {
 pub struct Heard {
     /// `[1, patches, channels]`: one feature vector a patch.
     pub features: Features,
-    /// Logits `[patches, classes]`, row-major.
+    /// Logits `[patches, classes]`, row-major; of all hearings together.
     pub logits: Vec<f32>,
     /// Begin of each patch in seconds.
     pub starts_s: Vec<f32>,
@@ -88,6 +96,12 @@ impl Yamnet {
             return Err(crate::Error::corrupt(
                 "yamnet configuration",
                 format!("level {level} is not above 0 and up to 1"),
+            ));
+        }
+        if let Some(speed) = config.speeds.iter().find(|speed| !SPEEDS.contains(*speed)) {
+            return Err(crate::Error::corrupt(
+                "yamnet configuration",
+                format!("speed {speed} is not from {} to {}", SPEEDS.start(), SPEEDS.end()),
             ));
         }
         if labels.len() != config.classes {
@@ -139,16 +153,25 @@ impl Yamnet {
     /// [`crate::Error::Input`] if the sound's rate is of no use.
     pub fn patches(&self, sound: &Waveform) -> Result<(Tensor, Vec<usize>)> {
         let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
-        let (samples, frames) = (sound.samples(), self.config.patch_frames);
+        let starts = self.patch_starts(sound.samples());
+        Ok((self.patches_at(sound.samples(), &starts)?, starts))
+    }
+
+    /// First samples of the patches that a sound is cut into.
+    fn patch_starts(&self, samples: &[f32]) -> Vec<usize> {
+        patch_starts(samples.len(), self.patch_samples(), self.config.patch_hop.max(1))
+    }
+
+    /// Log-mel patches `[starts, 1, patch_frames, bands]` that begin at these samples.
+    fn patches_at(&self, samples: &[f32], starts: &[usize]) -> Result<Tensor> {
+        let (frames, bands) = (self.config.patch_frames, self.config.mel.bands);
         let length = self.patch_samples();
-        let starts = patch_starts(samples.len(), length, self.config.patch_hop.max(1));
-        let mut numbers = Vec::with_capacity(starts.len() * frames * self.config.mel.bands);
-        for start in &starts {
+        let mut numbers = Vec::with_capacity(starts.len() * frames * bands);
+        for start in starts {
             let end = (start + length).min(samples.len());
             numbers.extend(self.mel.compute(&samples[*start..end], frames)?);
         }
-        let dims = [starts.len(), 1, frames, self.config.mel.bands];
-        Ok((Tensor::from_f32(&numbers, &dims, &self.device)?, starts))
+        Tensor::from_f32(&numbers, &[starts.len(), 1, frames, bands], &self.device)
     }
 
     /// Samples that a patch sees.
@@ -189,43 +212,61 @@ impl Yamnet {
         self.classifier.forward(features)
     }
 
-    /// Features and classes of a whole sound, a few patches at a time. Features are those of the sound as loud as it is; the
-    /// classes are the surer ones of that and, where one is configured, of the sound at that level.
+    /// Features and classes of a whole sound, a few patches at a time. Features are those of the sound as it is. The classes
+    /// are the surer ones of that and, where one is configured, of the sound at that level; and where speeds are
+    /// configured, the means of that over its own and those.
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`] if `host` says so, and those of the engine.
     pub async fn listen(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
-        let sound = sound.resampled(self.config.mel.sample_rate_hz)?;
-        let mut heard = self.listen_once(&sound, host).await?;
-        if let Some(level) = self.config.level {
-            let gain = gain_to(level, sound.samples(), self.patch_samples());
-            let rate_hz = sound.sample_rate_hz();
-            let samples = sound.into_samples().into_iter().map(|sample| gain * sample).collect();
-            let again = self.listen_once(&Waveform::new(samples, rate_hz)?, host).await?;
-            heard.logits.iter_mut().zip(again.logits).for_each(|(logit, again)| *logit = logit.max(again));
+        let rate_hz = self.config.mel.sample_rate_hz;
+        let sound = sound.resampled(rate_hz)?;
+        let samples = sound.samples();
+        let starts = self.patch_starts(samples);
+        let (features, mut logits) = self.hear(samples, &starts, host).await?;
+        if !self.config.speeds.is_empty() && starts.len() <= MOST_PATCHES_AT_SPEEDS {
+            let mut hearings = vec![logits];
+            for speed in &self.config.speeds {
+                let other = at_speed(&sound, *speed)?;
+                let other = other.samples();
+                let starts = starts_at_speed(&starts, self.patch_samples(), [samples.len(), other.len()]);
+                hearings.push(self.hear(other, &starts, host).await?.1);
+            }
+            logits = mean_confidences(&hearings);
         }
-        Ok(heard)
+        let [count, channels] = features.dims_of("yamnet features")?;
+        Ok(Heard {
+            features: Features { tokens: features.reshape(&[1, count, channels])? },
+            logits,
+            starts_s: starts.iter().map(|start| *start as f32 / rate_hz as f32).collect(),
+            patch_s: self.patch_samples() as f32 / rate_hz as f32,
+        })
     }
 
-    async fn listen_once(&self, sound: &Waveform, host: &dyn Host) -> Result<Heard> {
-        let (patches, starts) = self.patches(sound)?;
-        let (mut features, mut logits) = (Vec::new(), Vec::new());
-        for start in (0..starts.len()).step_by(BATCH) {
-            host.breathe().await?;
-            let batch = patches.narrow(0, start, BATCH.min(starts.len() - start))?;
-            let vectors = self.features(&batch)?;
-            logits.extend(self.logits(&vectors)?.to_f32().await?);
-            features.push(vectors);
+    /// Features `[starts, channels]` of the patches, and their logits as loud as they are or, where one is configured, at
+    /// that level, whichever are higher.
+    async fn hear(&self, samples: &[f32], starts: &[usize], host: &dyn Host) -> Result<(Tensor, Vec<f32>)> {
+        let (features, mut logits) = self.hear_once(samples, starts, host).await?;
+        if let Some(level) = self.config.level {
+            let gain = gain_to(level, samples, self.patch_samples());
+            let samples: Vec<f32> = samples.iter().map(|sample| gain * sample).collect();
+            let (_, again) = self.hear_once(&samples, starts, host).await?;
+            logits.iter_mut().zip(again).for_each(|(logit, again)| *logit = logit.max(again));
         }
-        let tokens = Tensor::concat(&features.iter().collect::<Vec<_>>(), 0)?;
-        let [count, channels] = tokens.dims_of("yamnet features")?;
-        let rate_hz = self.config.mel.sample_rate_hz as f32;
-        Ok(Heard {
-            features: Features { tokens: tokens.reshape(&[1, count, channels])? },
-            logits,
-            starts_s: starts.iter().map(|start| *start as f32 / rate_hz).collect(),
-            patch_s: self.patch_samples() as f32 / rate_hz,
-        })
+        Ok((features, logits))
+    }
+
+    /// Features `[starts, channels]` and logits of the patches. The logits are read back once, so that a GPU is not waited
+    /// for between batches.
+    async fn hear_once(&self, samples: &[f32], starts: &[usize], host: &dyn Host) -> Result<(Tensor, Vec<f32>)> {
+        let mut features = Vec::with_capacity(starts.len().div_ceil(BATCH));
+        for starts in starts.chunks(BATCH) {
+            host.breathe().await?;
+            features.push(self.features(&self.patches_at(samples, starts)?)?);
+        }
+        let features = Tensor::concat(&features.iter().collect::<Vec<_>>(), 0)?;
+        let logits = self.logits(&features)?.to_f32().await?;
+        Ok((features, logits))
     }
 
     /// The mean confidence of each class over the sound, 0..1, in the order of [`labels`](Self::labels).
@@ -289,6 +330,40 @@ fn gain_to(level: f32, samples: &[f32], length: usize) -> f32 {
     (level / loudest).min(MOST_GAIN)
 }
 
+/// The sound as a record player plays it at that speed, at the same sample rate.
+fn at_speed(sound: &Waveform, speed: f32) -> Result<Waveform> {
+    let rate_hz = sound.sample_rate_hz();
+    // Tens of hertz have a divisor in common with any rate that is configured: resampling needs few filters then.
+    let played_hz = (rate_hz as f32 * speed / 10.0).round() as u32 * 10;
+    Waveform::new(sound.samples().to_vec(), played_hz)?.resampled(rate_hz)
+}
+
+/// First samples of patches of `length` in a sound at another speed, around the same moments as those in the sound itself;
+/// `counts` are the samples of the sound and of the other one.
+fn starts_at_speed(starts: &[usize], length: usize, counts: [usize; 2]) -> Vec<usize> {
+    let [own, other] = counts;
+    let stretch = other as f64 / own.max(1) as f64;
+    let start = |start: &usize| {
+        let centre = (*start as f64 + length.min(own) as f64 / 2.0) * stretch;
+        // Numbers below 0 become 0.
+        ((centre - length as f64 / 2.0) as usize).min(other.saturating_sub(length))
+    };
+    starts.iter().map(start).collect()
+}
+
+/// The logits of the mean confidences of hearings.
+fn mean_confidences(hearings: &[Vec<f32>]) -> Vec<f32> {
+    let Some(first) = hearings.first() else { return Vec::new() };
+    let mean = |at: usize| {
+        let sum: f32 = hearings.iter().map(|logits| Unary::Sigmoid.apply(logits[at])).sum();
+        let mean = sum / hearings.len() as f32;
+        // Neither end has a finite logit.
+        let mean = mean.clamp(f32::MIN_POSITIVE, 1.0 - f32::EPSILON);
+        (mean / (1.0 - mean)).ln()
+    };
+    (0..first.len()).map(mean).collect()
+}
+
 /// First samples of the patches of `length` samples, `hop` apart or, for long sounds, a multiple of that.
 fn patch_starts(samples: usize, length: usize, hop: usize) -> Vec<usize> {
     let wanted = samples.saturating_sub(length).div_ceil(hop) + 1;
@@ -312,6 +387,41 @@ mod tests {
         assert!((gain_to(0.02, &loud, 100) - 0.04).abs() < 1e-6, "the second hundred is the loudest");
         assert_eq!(gain_to(0.02, &[1e-6; 10], 100), MOST_GAIN);
         assert_eq!(gain_to(0.02, &[0.0; 10], 100), MOST_GAIN, "silence stays silent");
+    }
+
+    #[test]
+    fn sounds_play_at_other_speeds_as_records_do() {
+        let tone = |hz: f32, count: usize| -> Vec<f32> {
+            (0..count).map(|at| (at as f32 * hz * std::f32::consts::TAU / 16_000.0).sin()).collect()
+        };
+        let sound = Waveform::new(tone(500.0, 16_000), 16_000).unwrap();
+        for (speed, hz) in [(0.87, 435.0), (1.15, 575.0)] {
+            let other = at_speed(&sound, speed).unwrap();
+            assert_eq!(other.sample_rate_hz(), 16_000);
+            let count = other.samples().len();
+            assert!((count as f32 - 16_000.0 / speed).abs() < 2.0, "{count} samples at speed {speed}");
+            let expected = tone(hz, count);
+            let inside = 100..count - 100;
+            let difference = other.samples()[inside.clone()].iter().zip(&expected[inside]).map(|(a, b)| (a - b).abs());
+            assert!(difference.fold(0.0, f32::max) < 0.02, "speed {speed}");
+        }
+    }
+
+    #[test]
+    fn patches_at_other_speeds_are_around_the_same_moments() {
+        assert_eq!(starts_at_speed(&[0, 7_800], 15_600, [23_400, 46_800]), [7_800, 23_400], "at half the speed");
+        assert_eq!(starts_at_speed(&[0, 7_800], 15_600, [23_400, 15_600]), [0, 0], "there is but one patch left");
+        assert_eq!(starts_at_speed(&[0], 15_600, [1_000, 2_000]), [0], "shorter than a patch");
+    }
+
+    #[test]
+    fn hearings_count_alike() {
+        let logit = |p: f32| (p / (1.0 - p)).ln();
+        let mean = mean_confidences(&[vec![logit(0.9), logit(0.2), 100.0], vec![logit(0.1), logit(0.4), 100.0]]);
+        assert!((mean[0]).abs() < 1e-5 && (mean[1] - logit(0.3)).abs() < 1e-5, "{mean:?}");
+        assert!(mean[2].is_finite() && mean[2] > 15.0);
+        assert!(mean_confidences(&[vec![-200.0]])[0].is_finite());
+        assert!(mean_confidences(&[]).is_empty());
     }
 
     #[test]

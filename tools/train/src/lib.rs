@@ -53,7 +53,7 @@ use slots::Slots;
 use variables::{Variables, is_low_rank};
 
 /// Folder of cached views; another one whenever something else is made of a picture or a sound.
-const VIEWS: &str = "views-5";
+const VIEWS: &str = "views-6";
 
 /// Pictures or sounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
