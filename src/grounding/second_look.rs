@@ -2,8 +2,8 @@
 //!
 //! A detector of few classes calls what it has no class for by the most similar one that it has: a bison is a cow, a
 //! hedgehog a bear, a drum a suitcase, pliers are a bird. So the tagger, which knows more, looks at such a box by itself.
-//! Where it is surer of something else, the detection takes that name; where it knows what the detector found and sees
-//! nothing of it, an unsure detection is dropped.
+//! Where it is surer of something else, the detection takes that name, unless that is what is in it, as the espresso in a
+//! cup; where it knows what the detector found and sees nothing of it, an unsure detection is dropped.
 
 use super::matcher::is_kind_of;
 use super::scene::{is_seen, shared, support};
@@ -40,6 +40,8 @@ const UNSURE_DETECTION: f32 = 0.62;
 const LEAST_PART: f32 = 0.2;
 /// Part of the smaller box by which two names of the detector for one thing overlap.
 const SAME_THING: f32 = 0.3;
+/// What the tagger names in one of these is in it: an espresso is in a cup.
+const VESSELS: [&str; 5] = ["bottle", "bowl", "cup", "vase", "wine glass"];
 /// In and on these are other things, which the tagger would name.
 const PLACES: [&str; 8] = ["dining table", "bed", "couch", "bench", "bowl", "tv", "sink", "potted plant"];
 
@@ -105,6 +107,12 @@ impl SecondLook {
         }
     }
 
+    /// How sure the tagger is of something to eat or drink in what the detector takes for a vessel.
+    fn content(&self, detection: &Detection) -> Option<f32> {
+        let (name, score) = best_name(&self.tags).filter(|_| VESSELS.contains(&&*detection.label))?;
+        (score >= SURE && is_kind_of(&name, "food")).then_some(score)
+    }
+
     /// Whether what the detector is unsure of is not there.
     fn refutes(&self, detection: &Detection) -> bool {
         let is_unsure = detection.score < UNSURE_DETECTION && self.part >= LEAST_PART;
@@ -154,6 +162,11 @@ fn renamed(detections: Vec<Detection>, looks: Vec<Option<SecondLook>>, tags: &[T
             kept.push(detection);
             continue;
         };
+        if let Some(content) = look.content(&detection) {
+            // Both see it: the one the cup, the other the espresso.
+            kept.push(Detection { score: 1.0 - (1.0 - detection.score) * (1.0 - content), ..detection });
+            continue;
+        }
         let names = [best_name(&look.tags), of_picture.clone().filter(|_| is_animal(&detection.label))];
         let better = names.into_iter().flatten().filter(|(name, score)| look.is_better(name, *score, &detection));
         match better.max_by(|a, b| a.1.total_cmp(&b.1)) {
@@ -260,6 +273,18 @@ mod tests {
         };
         assert_eq!((&*named("cup", "petri dish"), &*named("teddy bear", "beagle")), ("cup", "teddy bear"));
         assert_eq!(named("sheep", "ring-tailed lemur"), "ring-tailed lemur");
+    }
+
+    #[test]
+    fn a_cup_keeps_its_name_whatever_is_in_it() {
+        let named = |label: &str, name: &str| {
+            labels(&renamed(vec![detection(label, 0.7, LEFT)], vec![look(vec![tag(name, None, 0.95)])], &[])).join(" ")
+        };
+        assert_eq!((&*named("cup", "espresso"), &*named("wine glass", "red wine")), ("cup", "wine glass"));
+        assert_eq!((&*named("cup", "bucket"), &*named("kite", "espresso")), ("bucket", "espresso"));
+        let espresso = look(vec![tag("espresso", None, 0.9)]);
+        let cup = renamed(vec![detection("cup", 0.7, LEFT)], vec![espresso], &[]);
+        assert!((cup[0].score - 0.97).abs() < 1e-6, "both are witnesses: {}", cup[0].score);
     }
 
     #[test]
