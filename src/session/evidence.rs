@@ -50,6 +50,10 @@ pub async fn answer(
             Some(scene) => Some((Evidence::Place, place(noun, scene, matcher).await?)),
             None => None,
         },
+        Question::Part { place, kind } => match scene {
+            Some(scene) => Some((Evidence::Place, part(place, kind.as_deref(), scene, matcher).await?)),
+            None => None,
+        },
         Question::Count(noun) => match scene {
             Some(scene) => Some((Evidence::Count, count(noun, scene, matcher).await?)),
             None => None,
@@ -360,6 +364,28 @@ async fn place(noun: &str, scene: &Scene, matcher: &Matcher<'_>) -> Result<Strin
     Ok(called.sentence(&said, scene))
 }
 
+/// What is in that part of the picture, of that kind if one is given.
+async fn part(place: &str, kind: Option<&str>, scene: &Scene, matcher: &Matcher<'_>) -> Result<String> {
+    let mut things: Vec<usize> = (0..scene.things.len()).collect();
+    things.retain(|thing| scene.place(std::iter::once(scene.things[*thing].box_px)) == Some(place));
+    if let Some(kind) = kind {
+        // "The animal" means one thing, so only those in that part are asked.
+        let all = scene.names();
+        let names: Vec<Names> = things.iter().map(|thing| all[*thing].clone()).collect();
+        let found = matcher.entities(&format!("the {kind}"), &names).await?;
+        let meant = found.into_iter().flat_map(|entity| entity.things);
+        things = meant.map(|at| things[at]).collect();
+    }
+    if things.is_empty() {
+        return Ok(format!(
+            "I see {} {place}.",
+            kind.map_or("nothing that I know".into(), |kind| format!("no {kind}"))
+        ));
+    }
+    let perhaps = if scene.is_unsure(things.iter().copied()) { "Perhaps " } else { "" };
+    Ok(format!("{perhaps}I see {} {place}.", grouped(&things, scene)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -463,6 +489,24 @@ mod tests {
         assert_eq!(heard_and_asked("Do you hear a cow?", &[], "Speech", &[]), "No, I hear no cow.");
         assert_eq!(heard_and_asked("Do you hear an owl?", &[], "Speech", &["Bird"]), "No, I hear no owl.");
         assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Speech", &["Owl"]), "No, I do not hear our owl.");
+    }
+
+    #[test]
+    fn what_is_where_is_told() {
+        let things: [(&str, &[&str]); 3] = [("chair", &[]), ("dog", &["golden retriever"]), ("Rex", &["cat"])];
+        for (question, expected) in [
+            ("What is on the left?", "I see a chair on the left."),
+            ("What do you see in the middle of the picture?", "I see a dog in the middle."),
+            ("Which animals are on the left?", "I see no animals on the left."),
+            ("Which animals are on the right?", "I see Rex on the right."),
+            ("What is the animal in the middle?", "I see a dog in the middle."),
+        ] {
+            assert_eq!(asked(question, &things), expected, "{question}");
+        }
+        assert_eq!(asked("What's on the right?", &things[..1]), "I see nothing that I know on the right.");
+        let mut scene = scene(&things);
+        scene.things[0].score = 0.4;
+        assert_eq!(answered("What is on the left?", Some(&scene), None), "Perhaps I see a chair on the left.");
     }
 
     #[test]

@@ -19,6 +19,13 @@ pub enum Question {
     Presence(String),
     /// Where something is: the noun.
     Place(String),
+    /// What is in one part of the picture.
+    Part {
+        /// Which, as [`facts::place`](super::facts::place) says it: `on the left`.
+        place: &'static str,
+        /// The kind that is asked for, if one is (`animal`).
+        kind: Option<String>,
+    },
     /// How many there are: the noun.
     Count(String),
     /// Whether picture and sound belong together.
@@ -67,6 +74,7 @@ impl Question {
             Question::Presence(noun) => Question::Presence(written(noun)),
             Question::Place(noun) => Question::Place(written(noun)),
             Question::Count(noun) => Question::Count(written(noun)),
+            Question::Part { place, kind } => Question::Part { place, kind: kind.map(written) },
             other => other,
         }
     }
@@ -113,6 +121,9 @@ impl Question {
         }
         if let Some(kind) = identity(words) {
             return Question::Identity(kind);
+        }
+        if let Some((place, kind)) = part(words) {
+            return Question::Part { place, kind };
         }
         let makes =
             has(&["making", "makes", "make", "source", "causes", "causing", "caused", "comes", "coming", "from"]);
@@ -199,6 +210,31 @@ fn identity(words: &[&str]) -> Option<Option<String>> {
     }
 }
 
+/// Which part of the picture a question asks for, and for which kind of thing in it: `what is on the left`,
+/// `which animals do you see in the middle of the picture`, `who is the person on the right`.
+fn part(words: &[&str]) -> Option<(&'static str, Option<String>)> {
+    const BEHIND: [&str; 9] = ["side", "hand", "part", "half", "of", "the", "this", "picture", "image"];
+    const ANYTHING: [&str; 7] = ["thing", "things", "object", "objects", "one", "else", "there"];
+    let at = words.windows(2).position(|pair| matches!(pair, ["on" | "at" | "in" | "to", "the"]))?;
+    let (place, behind) = match &words[at + 2..] {
+        ["left", behind @ ..] => ("on the left", behind),
+        ["right", behind @ ..] => ("on the right", behind),
+        ["middle" | "center" | "centre", behind @ ..] => ("in the middle", behind),
+        _ => return None,
+    };
+    let kind = match &words[..at] {
+        ["what's" | "who's"] | ["what" | "who", "is" | "are"] | ["what" | "who", "do" | "can", "you", "see"] => &[],
+        ["what's" | "who's", "the" | "that", kind @ ..] => kind,
+        ["what" | "who" | "which", "is" | "are", "the" | "that" | "those", kind @ ..] => kind,
+        ["what" | "which", kind @ .., "is" | "are"] => kind,
+        ["what" | "which", kind @ .., "do" | "can", "you", "see"] => kind,
+        _ => return None,
+    };
+    let is_known = kind.len() <= 2 && behind.iter().all(|word| BEHIND.contains(word));
+    let kind = Some(kind.join(" ")).filter(|kind| !kind.is_empty() && !ANYTHING.contains(&kind.as_str()));
+    is_known.then_some((place, kind))
+}
+
 /// The noun phrase at the start of what is left of a question: without articles, up to a word that ends it.
 fn noun_of(words: &[&str]) -> Option<String> {
     const LEADING: [&str; 11] =
@@ -226,6 +262,7 @@ mod tests {
     #[test]
     fn questions_are_told_apart() {
         let both = Question::Describe { picture: true, sound: true };
+        let part = |place, kind: Option<&str>| Question::Part { place, kind: kind.map(str::to_owned) };
         let cases = [
             ("Describe the picture.", Question::Describe { picture: true, sound: false }),
             ("Describe what you see and hear.", both.clone()),
@@ -246,6 +283,16 @@ mod tests {
             ("Do you see a cat or a dog?", Question::Presence("cat".into())),
             ("Where is the coffee cup?", Question::Place("coffee cup".into())),
             ("How many people are there?", Question::Count("people".into())),
+            ("What is on the left?", part("on the left", None)),
+            ("What's in the centre of the picture?", part("in the middle", None)),
+            ("What do you see on the right hand side?", part("on the right", None)),
+            ("Which animals are on the left?", part("on the left", Some("animals"))),
+            ("What is the thing on the left?", part("on the left", None)),
+            ("Who is the old man on the right?", part("on the right", Some("old man"))),
+            ("What is on the left of the dog?", Question::Open),
+            ("What is the dog on the left doing?", Question::Open),
+            ("What colour is the cup on the left?", Question::Color(Some("cup".into()))),
+            ("Is there a dog on the left?", Question::Presence("dog".into())),
             ("Do the picture and the sound belong together?", Question::Relation),
             ("What is making this sound?", Question::SoundSource),
             ("Where does the sound come from?", Question::SoundSource),
