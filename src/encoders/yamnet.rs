@@ -36,8 +36,8 @@ pub struct Config {
     /// being 1; none hears it once, as the original does.
     #[serde(default)]
     pub level: Option<f32>,
-    /// A sound is heard as often again at each of these speeds, its pitch rising and falling with them as a record's does;
-    /// 1 is its own.
+    /// A sound of up to 40 patches is heard as often again at each of these speeds, from 0.5 to 2, its pitch rising and
+    /// falling with them as a record's does; 1 is its own.
     #[serde(default)]
     pub speeds: Vec<f32>,
     /// Channels of the first convolution.
