@@ -22,6 +22,8 @@ const MOST_PATCHES: usize = 128;
 const MOST_PATCHES_AT_SPEEDS: usize = 40;
 /// Other speeds that make sense: an octave each way.
 const SPEEDS: std::ops::RangeInclusive<f32> = 0.5..=2.0;
+/// Each speed takes as long as hearing the sound at its own.
+const MOST_SPEEDS: usize = 8;
 
 /// Shape of the network and of its input.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,8 +38,8 @@ pub struct Config {
     /// being 1; none hears it once, as the original does.
     #[serde(default)]
     pub level: Option<f32>,
-    /// A sound of up to 40 patches is heard as often again at each of these speeds, from 0.5 to 2, its pitch rising and
-    /// falling with them as a record's does; 1 is its own.
+    /// A sound of up to 40 patches is heard as often again at each of these speeds, up to eight from 0.5 to 2, its pitch
+    /// rising and falling with them as a record's does; 1 is its own.
     #[serde(default)]
     pub speeds: Vec<f32>,
     /// Channels of the first convolution.
@@ -102,6 +104,12 @@ impl Yamnet {
             return Err(crate::Error::corrupt(
                 "yamnet configuration",
                 format!("speed {speed} is not from {} to {}", SPEEDS.start(), SPEEDS.end()),
+            ));
+        }
+        if config.speeds.len() > MOST_SPEEDS {
+            return Err(crate::Error::corrupt(
+                "yamnet configuration",
+                format!("{} speeds, where up to {MOST_SPEEDS} can be", config.speeds.len()),
             ));
         }
         if labels.len() != config.classes {
@@ -387,6 +395,27 @@ mod tests {
         assert!((gain_to(0.02, &loud, 100) - 0.04).abs() < 1e-6, "the second hundred is the loudest");
         assert_eq!(gain_to(0.02, &[1e-6; 10], 100), MOST_GAIN);
         assert_eq!(gain_to(0.02, &[0.0; 10], 100), MOST_GAIN, "silence stays silent");
+    }
+
+    #[test]
+    fn configurations_of_no_use_are_refused() {
+        let refused = |level: Option<f32>, speeds: &[f32]| {
+            let config = serde_json::json!({
+                "mel": {"sample_rate_hz": 16_000, "frame": 400, "hop": 160, "fft": 512, "bands": 64, "low_hz": 125.0,
+                    "high_hz": 7500.0, "floor": 0.001},
+                "patch_frames": 96, "patch_hop": 7800, "level": level, "speeds": speeds, "stem": 32, "layers": [],
+                "classes": 1,
+            });
+            let config: Config = serde_json::from_value(config).unwrap();
+            Yamnet::load(&config, &Weights::new(crate::nn::WeightMap::default()), &["Bark".into()]).unwrap_err()
+        };
+        for (level, speeds, reason) in
+            [(Some(0.0), vec![], "level 0"), (None, vec![1.0, 0.1], "speed 0.1"), (None, vec![1.0; 9], "9 speeds")]
+        {
+            let error = refused(level, &speeds);
+            assert!(error.code() == "corrupt" && error.to_string().contains(reason), "{error}");
+        }
+        assert_ne!(refused(Some(0.04), &[0.5, 2.0]).code(), "corrupt", "only the weights are missing");
     }
 
     #[test]

@@ -143,8 +143,12 @@ fn is_one_of_both(a: &str, b: &str) -> bool {
     is_kind_of(a, b) || is_kind_of(b, a)
 }
 
-/// Raises each detection by what the tagger says of its kind, as two independent witnesses do: 1 − (1 − a)(1 − b). Drops
-/// animals that the detector is unsure of and the tagger does not see, where the tagger is sure of something else, and what
+/// How sure two independent witnesses are together, 0..1 as each of them: 1 − (1 − a)(1 − b).
+pub(super) fn seen_by_both(a: f32, b: f32) -> f32 {
+    1.0 - (1.0 - a) * (1.0 - b)
+}
+
+/// Raises each detection by what the tagger says of its kind, see [`seen_by_both`]. Drops animals that the detector is unsure of and the tagger does not see, where the tagger is sure of something else, and what
 /// is unsure beside something surer.
 fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
     let mut agreed: Vec<Detection> = detections
@@ -157,7 +161,7 @@ fn agreed(detections: Vec<Detection>, tags: &[Tag]) -> Vec<Detection> {
             };
             let unsure = detection.score < LEAST_ANIMAL_SCORE && ANIMALS.contains(&&*detection.label);
             let refuted = unsure && support == 0.0 && tags.iter().any(elsewhere);
-            let score = 1.0 - (1.0 - detection.score) * (1.0 - support);
+            let score = seen_by_both(detection.score, support);
             (!refuted).then_some(Detection { score, ..detection })
         })
         .collect();

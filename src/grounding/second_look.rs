@@ -6,7 +6,7 @@
 //! cup; where it knows what the detector found and sees nothing of it, an unsure detection is dropped.
 
 use super::matcher::is_kind_of;
-use super::scene::{is_seen, shared, support};
+use super::scene::{is_seen, seen_by_both, shared, support};
 use super::{Detection, Tag, Tagger};
 use crate::error::Result;
 use crate::media::{CropPx, RgbImage};
@@ -40,8 +40,8 @@ const UNSURE_DETECTION: f32 = 0.62;
 const LEAST_PART: f32 = 0.2;
 /// Part of the smaller box by which two names of the detector for one thing overlap.
 const SAME_THING: f32 = 0.3;
-/// What the tagger names in one of these is in it: an espresso is in a cup.
-const VESSELS: [&str; 5] = ["bottle", "bowl", "cup", "vase", "wine glass"];
+/// What is to eat or drink in one of these is in it: an espresso is in a cup. Bowls are not looked at again.
+const VESSELS: [&str; 4] = ["bottle", "cup", "vase", "wine glass"];
 /// In and on these are other things, which the tagger would name.
 const PLACES: [&str; 8] = ["dining table", "bed", "couch", "bench", "bowl", "tv", "sink", "potted plant"];
 
@@ -107,9 +107,11 @@ impl SecondLook {
         }
     }
 
-    /// How sure the tagger is of something to eat or drink in what the detector takes for a vessel.
+    /// How sure the tagger is of something to eat or drink in what the detector is sure is a vessel: what it is unsure of
+    /// may be the food itself.
     fn content(&self, detection: &Detection) -> Option<f32> {
-        let (name, score) = best_name(&self.tags).filter(|_| VESSELS.contains(&&*detection.label))?;
+        let is_vessel = VESSELS.contains(&&*detection.label) && detection.score >= UNSURE_DETECTION;
+        let (name, score) = best_name(&self.tags).filter(|_| is_vessel)?;
         (score >= SURE && is_kind_of(&name, "food")).then_some(score)
     }
 
@@ -164,7 +166,7 @@ fn renamed(detections: Vec<Detection>, looks: Vec<Option<SecondLook>>, tags: &[T
         };
         if let Some(content) = look.content(&detection) {
             // Both see it: the one the cup, the other the espresso.
-            kept.push(Detection { score: 1.0 - (1.0 - detection.score) * (1.0 - content), ..detection });
+            kept.push(Detection { score: seen_by_both(detection.score, content), ..detection });
             continue;
         }
         let names = [best_name(&look.tags), of_picture.clone().filter(|_| is_animal(&detection.label))];
@@ -285,6 +287,9 @@ mod tests {
         let espresso = look(vec![tag("espresso", None, 0.9)]);
         let cup = renamed(vec![detection("cup", 0.7, LEFT)], vec![espresso], &[]);
         assert!((cup[0].score - 0.97).abs() < 1e-6, "both are witnesses: {}", cup[0].score);
+        let ice_cream = look(vec![tag("ice cream", None, 0.9)]);
+        let found = renamed(vec![detection("cup", 0.45, LEFT)], vec![ice_cream], &[]);
+        assert_eq!(labels(&found), ["ice cream"], "the detector is unsure of the cup");
     }
 
     #[test]

@@ -316,13 +316,16 @@ fn guessed<'a>(noun: &str, scene: &'a Scene) -> Option<(&'a str, &'static str)> 
 }
 
 /// Whether something that the noun names is heard. A bird that is heard is no owl, or it would have been heard as one, but it
-/// may be a sparrow, for which there is no label; and what somebody taught is heard by its own name alone.
+/// may be a sparrow, for which there is no label; a label of both, such as `Chicken, rooster`, means either. What somebody
+/// taught is heard by its own name alone.
 async fn is_heard(noun: &str, heard: &Heard, matcher: &Matcher<'_>) -> Result<bool> {
-    let has_label = is_sound_source(noun) || noun.strip_suffix('s').is_some_and(is_sound_source);
+    let singular = noun.strip_suffix('s').unwrap_or(noun);
+    let has_label = [noun, singular].into_iter().any(is_sound_source);
     let mut names = heard.names();
-    names.retain(|source| match is_proper(noun) {
-        true => is_proper(&source.tag),
-        false => !(has_label && is_narrower(noun, &source.tag)),
+    names.retain(|source| {
+        let is_labelled = source.aliases.iter().any(|alias| alias == noun || alias == singular);
+        let is_wider = has_label && !is_labelled && is_narrower(noun, &source.tag);
+        if is_proper(noun) { is_proper(&source.tag) } else { !is_wider }
     });
     Ok(!matcher.entities(&format!("the {noun}"), &names).await?.is_empty())
 }
@@ -515,6 +518,8 @@ mod tests {
         assert_eq!(heard_and_asked("Do you hear a bird?", &[], "Bird", &[]), "Yes, I hear a bird.");
         assert_eq!(heard_and_asked("Do you hear an owl?", &[], "Bird", &[]), "No, I hear no owl.");
         assert_eq!(heard_and_asked("Do you hear owls?", &[], "Bird", &[]), "No, I hear no owls.");
+        let rooster = heard_and_asked("Do you hear a rooster?", &[], "Chicken, rooster", &[]);
+        assert_eq!(rooster, "Yes, I hear a chicken.", "the label names both");
         assert_eq!(heard_and_asked("Do you hear a sparrow?", &[], "Bird", &[]), "Yes, I hear a bird.");
         assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Bird", &[]), "No, I do not hear our owl.");
         assert_eq!(heard_and_asked("Do you hear our owl?", &[], "Owl", &[]), "No, I do not hear our owl.");

@@ -122,7 +122,7 @@ impl Question {
         if let Some(kind) = identity(words) {
             return Question::Identity(kind);
         }
-        if let Some((place, kind)) = part(words) {
+        if let Some((place, kind)) = part(words).filter(|_| !sound) {
             return Question::Part { place, kind };
         }
         let makes =
@@ -290,6 +290,7 @@ mod tests {
             ("What is the thing on the left?", part("on the left", None)),
             ("Who is the old man on the right?", part("on the right", Some("old man"))),
             ("What is on the left of the dog?", Question::Open),
+            ("What sound is in the middle?", Question::Describe { picture: false, sound: true }),
             ("What is the dog on the left doing?", Question::Open),
             ("What colour is the cup on the left?", Question::Color(Some("cup".into()))),
             ("Is there a dog on the left?", Question::Presence("dog".into())),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use bubo::encoders::yamnet::{Config, Yamnet};
 use bubo::media::Waveform;
-use bubo::tensor::{Device, Tensor};
+use bubo::tensor::{Device, Tensor, Unary};
 use pollster::block_on;
 
 use super::real_part::RealPart;
@@ -57,7 +57,7 @@ fn check_hearings(once: &[f32], surer: &[f32], again: &[f32], heard: &[f32]) -> 
     let rises = |least: f32| once.iter().zip(surer).filter(|(once, surer)| **surer - **once > least).count();
     ensure!(rises(-0.01) == once.len() && rises(0.1) > 0, "what is heard is not the surer of two hearings");
     // Of confidences, since logits of what is not there at all are cut off.
-    let confidence = |logit: &f32| 1.0 / (1.0 + (-logit).exp());
+    let confidence = |logit: &f32| Unary::Sigmoid.apply(*logit);
     let apart = |heard: &[f32]| {
         let distances = surer.iter().zip(heard).map(|(a, b)| (confidence(a) - confidence(b)).abs());
         distances.fold(0.0, f32::max)
